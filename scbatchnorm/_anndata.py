@@ -1,0 +1,182 @@
+"""The only door to AnnData: reads matrix, genes and batches, checks them, and says where results are written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbatchnorm import _checks
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scbatchnorm._typing import Bools, Floats, Labels, Matrix
+
+# Dense input with fewer non-zeros than this share is handled as sparse: the stem is then faster, not slower.
+_DENSE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where a result is written: `obsm[obsm]`, `varm[varm]` and `uns[uns]`."""
+
+    obsm: str
+    varm: str
+    uns: str
+
+    @classmethod
+    def of(cls, key_added: str | None) -> Keys:
+        """Keys for scanpy's `key_added`: `None` gives the package's own, a word replaces them all."""
+        if key_added is None:
+            return cls("X_scbatchnorm", "scbatchnorm", "scbatchnorm")
+        if not isinstance(key_added, str) or not key_added or "/" in key_added:
+            msg = f"key_added must be a non-empty str without '/'; got {key_added!r}."
+            raise ValueError(msg)
+        return cls(key_added, key_added, key_added)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is integrated: `matrix` (cells, features) with a name for each feature."""
+
+    matrix: Matrix
+    names: Labels
+    mask: Bools | None  # (n_vars,) which genes these are; None for a representation
+
+
+def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
+    """Batch of every cell as str, shape (cells,); several columns are combined to "a | b".
+
+    Raises
+    ------
+    KeyError
+        A key is not a column of `adata.obs`.
+    ValueError
+        A cell has no value.
+    """
+    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
+    if not keys or not all(isinstance(key, str) for key in keys):
+        msg = f"batch_key must be a column of adata.obs or a sequence of columns; got {batch_key!r}."
+        raise ValueError(msg)
+    columns = []
+    for key in keys:
+        if key not in adata.obs:
+            msg = f"batch_key={key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs.columns)) or 'none'}."
+            raise KeyError(msg)
+        values = adata.obs[key]
+        missing = values.isna().to_numpy()
+        if missing.any():
+            cells = ", ".join(map(str, adata.obs_names[missing][:5]))
+            msg = (
+                f"batch_key={key!r} must give every cell a batch; {missing.sum()} of {adata.n_obs} cells have none "
+                f"(missing value): {cells}{', ...' if missing.sum() > 5 else ''}. Remove them: adata = adata[adata.obs[{key!r}].notna()]."
+            )
+            raise ValueError(msg)
+        columns.append(_as_names(values))
+    joined = columns[0]
+    for column in columns[1:]:
+        joined = np.array([f"{a} | {b}" for a, b in zip(joined, column, strict=True)])
+    return joined
+
+
+def features(
+    adata: AnnData, *, layer: str | None, use_rep: str | None, mask_var: Bools | Sequence[bool] | str | None
+) -> Features:
+    """Matrix to integrate, as float32 CSR or C-contiguous array, checked; `adata` is not changed."""
+    if use_rep is not None:
+        return _representation(adata, use_rep, layer=layer)
+    mask = _mask(adata, mask_var)
+    if layer is not None and layer not in adata.layers:
+        available = ", ".join(map(str, [k for k in adata.layers if k is not None])) or "none"
+        msg = f"layer={layer!r} is not a key of adata.layers; keys: {available}."
+        raise KeyError(msg)
+    if layer is None and adata.X is None:
+        msg = "adata.X is None; give the layer with log-normalised expression: layer=..."
+        raise ValueError(msg)
+    names = np.asarray(adata.var_names[mask], dtype=str)
+    _checks.unique_genes(names)
+    part = adata[:, mask]
+    part = part.to_memory() if part.isbacked else part
+    matrix = as_matrix(part.X if layer is None else part.layers[layer])
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    _checks.log_normalised(matrix, where=where, cells=adata.obs_names, genes=names)
+    return Features(matrix, names, mask)
+
+
+def _representation(adata: AnnData, use_rep: str, *, layer: str | None) -> Features:
+    if layer is not None:
+        msg = f"layer={layer!r} and use_rep={use_rep!r} exclude each other: give the one to integrate."
+        raise ValueError(msg)
+    if use_rep not in adata.obsm:
+        available = ", ".join(map(str, adata.obsm.keys())) or "none"
+        msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
+        raise KeyError(msg)
+    values = adata.obsm[use_rep]
+    matrix = as_matrix(values.to_numpy() if isinstance(values, pd.DataFrame) else values)
+    names = np.array([f"{use_rep}_{i}" for i in range(matrix.shape[1])])
+    _checks.finite(matrix, where=f"adata.obsm[{use_rep!r}]", cells=adata.obs_names, genes=names)
+    return Features(matrix, names, None)
+
+
+def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bools:
+    """Genes to use, shape (n_vars,)."""
+    if mask_var is None or (isinstance(mask_var, str) and mask_var == "auto" and "highly_variable" not in adata.var):
+        return np.ones(adata.n_vars, dtype=bool)
+    if isinstance(mask_var, str):
+        column = "highly_variable" if mask_var == "auto" else mask_var
+        if column not in adata.var:
+            available = ", ".join(map(str, adata.var.columns)) or "none"
+            msg = f"mask_var={mask_var!r} is not a column of adata.var; columns: {available}."
+            raise KeyError(msg)
+        values, name = adata.var[column].to_numpy(), f"adata.var[{column!r}]"
+    else:
+        values, name = np.asarray(mask_var), "mask_var"
+        if values.shape != (adata.n_vars,):
+            msg = f"mask_var must have one value for each of the {adata.n_vars} genes; got shape {values.shape}."
+            raise ValueError(msg)
+    if values.dtype != bool:
+        if pd.isna(values).any() or not set(np.unique(values)) <= {0, 1}:
+            msg = f"{name} must hold True or False for each gene; got values of type {values.dtype}."
+            raise ValueError(msg)
+        values = values.astype(bool)
+    if values.sum() < 2:
+        msg = f"{name} must select at least 2 genes; it selects {values.sum()} of {adata.n_vars}."
+        raise ValueError(msg)
+    return values
+
+
+def as_matrix(values: Any) -> Matrix:
+    """`values` as a float32 CSR matrix or C-contiguous array; what is mostly zero becomes sparse."""
+    if sparse.issparse(values):
+        return sparse.csr_matrix(values, dtype=np.float32)
+    dense = np.ascontiguousarray(np.asarray(values), dtype=np.float32)
+    if dense.size and np.count_nonzero(dense) < _DENSE * dense.size:
+        return sparse.csr_matrix(dense)
+    return dense
+
+
+def _as_names(values: pd.Series) -> Labels:
+    """Values as str, shape (cells,); values that only differ by type (1 and "1") stay apart."""
+    codes, levels = pd.factorize(values)
+    names = [str(level) for level in levels]
+    if len(set(names)) < len(names):
+        names = [repr(level) for level in levels]
+    return np.asarray(names, dtype=str)[codes]
+
+
+def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | None, record: dict[str, Any]) -> None:
+    """Write a result; `loadings` (n_vars, components) are left out for a representation."""
+    with warnings.catch_warnings():
+        # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
+        warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        adata.obsm[keys.obsm] = embedding
+        if loadings is not None:
+            adata.varm[keys.varm] = loadings
+        adata.uns[keys.uns] = record

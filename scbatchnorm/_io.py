@@ -1,0 +1,116 @@
+"""A fitted model as plain arrays and scalars, and back: what AnnData, h5ad and zarr can hold."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scbatchnorm._stem import Stem
+from scbatchnorm._strength import Strength
+from scbatchnorm.nn.network import Autoencoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scbatchnorm._model import BatchNormAutoencoder
+
+Model = TypeVar("Model", bound="BatchNormAutoencoder")
+
+# Raised when older versions could no longer read what is written.
+_FORMAT = 1
+_LIBRARIES = ("scbatchnorm", "torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy")
+_NETWORK = "network."
+
+
+def to_record(model: BatchNormAutoencoder) -> dict[str, Any]:
+    """Everything a fitted model is, as a dict of str, numbers, arrays and DataFrames."""
+    weights = {
+        "stem.mean": model.stem_.mean,
+        "stem.components": model.stem_.components,
+        "stem.origin": model.stem_.origin,
+        "stem.scale": np.array([model.stem_.scale]),
+        "offsets": model.offsets_,
+    }
+    if model.network_ is not None:
+        # 0-d arrays come back as scalars, so every array has at least one dimension.
+        state = model.network_.state_dict()
+        weights |= {f"{_NETWORK}{name}": np.atleast_1d(tensor.cpu().numpy()) for name, tensor in state.items()}
+    batch_levels = model.batches_
+    return {
+        "format": _FORMAT,
+        "params": _plain(model.get_params(deep=False)),
+        "strength": {
+            "value": model.strength_.value,
+            "evidence": model.strength_.evidence,
+            "reason": model.strength_.reason,
+        },
+        "stopped": model.stopped_,
+        "history": model.history_,
+        "batch_levels": batch_levels if batch_levels.dtype.kind == "i" else batch_levels.astype(str),
+        "features": np.asarray(model.features_, dtype=str),
+        "weights": {name: np.array(value) for name, value in weights.items()},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+    }
+
+
+def from_record(cls: type[Model], record: Any, *, where: str) -> Model:
+    """The model that `to_record` wrote; `where` names the place for messages."""
+    try:
+        found = int(record["format"])
+        if found > _FORMAT:
+            msg = f"{where} was written in format {found} by scbatchnorm {record['versions']['scbatchnorm']}; this version reads up to {_FORMAT}: upgrade."
+            raise ValueError(msg)
+        params = {name: _native(value) for name, value in record["params"].items()}
+        model = cls(**params)
+        _restore(model, record)
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        msg = f"{where} does not hold a model that pp.integrate wrote, or not all of it ({error})."
+        raise ValueError(msg) from error
+    return model
+
+
+def _restore(model: BatchNormAutoencoder, record: Mapping[str, Any]) -> None:
+    """Set the fitted attributes of `model`."""
+    weights = {name: np.array(value) for name, value in record["weights"].items()}
+    scale = float(weights["stem.scale"][0])
+    model.stem_ = Stem(weights["stem.mean"], weights["stem.components"], weights["stem.origin"], scale)
+    model.offsets_ = weights["offsets"]
+    model.batches_ = np.asarray(record["batch_levels"])
+    strength = record["strength"]
+    model.strength_ = Strength(float(strength["value"]), float(strength["evidence"]), str(strength["reason"]))
+    model.stopped_ = str(record["stopped"])
+    model.history_ = pd.DataFrame(record["history"])
+    model.n_features_in_ = len(model.stem_.mean)
+    model.features_ = np.asarray(record["features"], dtype=str)
+    state = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
+    model.network_ = _network(model, state) if state else None
+
+
+def _network(model: BatchNormAutoencoder, state: dict[str, np.ndarray]) -> Autoencoder:
+    network = Autoencoder(
+        model.stem_.components.shape[1],
+        len(model.batches_),
+        n_hidden=model.n_hidden,
+        n_layers=model.n_layers,
+        normalization=model.normalization,
+    )
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    network.load_state_dict({name: torch.from_numpy(value).reshape(shapes[name]) for name, value in state.items()})
+    return network.eval()
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that AnnData can store; a generator has no name, so it is left out."""
+    plain = {name: value if isinstance(value, str | int | float) else None for name, value in params.items()}
+    plain["device"] = str(params["device"])
+    return {name: _native(value) for name, value in plain.items()}
+
+
+def _native(value: Any) -> Any:
+    """Python's own scalar for a numpy one."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,55 @@
+"""What pulls batches together: the displacement of anchors, and a gradient turned round for the discriminator's opponent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+# Width of the kernel, as a share of the squared distance to the neighbour of this rank.
+_RANK = 10
+_WIDTH = 0.5
+
+
+def displacement(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Mean squared length of the smoothed displacement of anchors, a scalar.
+
+    Displacements are averaged over neighbouring anchors of the same ordered pair of batches before they are squared: what
+    anchors have in common is the batch effect, what each has of its own is variation within a cell type,
+    which a loss on single pairs would remove as well.
+
+    Parameters
+    ----------
+    left, right
+        Latent points of the two cells of each anchor, shape (anchors, components).
+    group
+        Ordered pair of batches of each anchor, shape (anchors,).
+    """
+    with torch.no_grad():
+        middle = 0.5 * (left + right)
+        distance = torch.cdist(middle, middle).square()
+        distance = distance.masked_fill(group[:, None] != group[None, :], math.inf)
+        ranked = distance.topk(min(_RANK + 1, len(group)), dim=1, largest=False).values
+        width = ranked.masked_fill(ranked.isinf(), 0).amax(dim=1, keepdim=True)
+        kernel = torch.exp(-distance / (_WIDTH * width).clamp_min(1e-12))
+        kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    return (kernel @ (left - right)).square().sum(dim=1).mean()
+
+
+class _Reverse(torch.autograd.Function):
+    """Identity whose gradient is turned round and weighted (Ganin & Lempitsky 2015)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: float) -> torch.Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+def reverse_gradient(x: torch.Tensor, weight: float) -> torch.Tensor:
+    """`x` itself; what is learned through it moves x the other way, `weight` times as much."""
+    return _Reverse.apply(x, weight)

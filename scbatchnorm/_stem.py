@@ -1,0 +1,136 @@
+"""The linear stem: gene space <-> component space, fitted without densifying cells x genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
+
+if TYPE_CHECKING:
+    from scbatchnorm._typing import Codes, Floats, Matrix
+
+# Rows handled at once where a block of cells x genes has to be dense.
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Stem:
+    """Affine map between features (genes or an existing representation) and components.
+
+    `encode` gives coordinates whose mean variance per component is 1 on the data the stem was fitted on;
+    `scale` is the unit they were divided by, so that `embed` returns principal component scores.
+    """
+
+    mean: Floats  # (n_features,)
+    components: Floats  # (n_features, n_components), orthonormal columns
+    origin: Floats  # (n_components,): where the embedding has its zero
+    scale: float
+
+    def encode(self, X: Matrix) -> Floats:
+        """Coordinates of cells, shape (cells, components); `X` dense or sparse, (cells, features)."""
+        scores = np.asarray(X @ self.components, dtype=np.float32)
+        return (scores - self.mean @ self.components) / np.float32(self.scale)
+
+    def decode(self, coordinates: Floats) -> Floats:
+        """Features of coordinates, shape (cells, features): the inverse of `encode` on the kept components."""
+        return (coordinates * np.float32(self.scale)) @ self.components.T + self.mean
+
+    def embed(self, coordinates: Floats) -> Floats:
+        """Coordinates in the units of the input: principal component scores, or the representation's own."""
+        return coordinates * np.float32(self.scale) + self.origin
+
+    def unembed(self, embedding: Floats) -> Floats:
+        """Inverse of `embed`."""
+        return (embedding - self.origin) / np.float32(self.scale)
+
+
+def fit_pca(X: Matrix, n_components: int, rng: np.random.Generator) -> Stem:
+    """Stem on the principal axes of `X` (cells, features), centred over all cells."""
+    codes = np.zeros(X.shape[0], dtype=np.intp)
+    mean = _group_moments(X, codes, 1)[0]
+    scores, components = _centred_svd(X, mean, codes, n_components, rng)
+    scale = _unit(scores)
+    return Stem(mean[0], components, np.zeros(components.shape[1], np.float32), scale)
+
+
+def fit_identity(X: Matrix) -> Stem:
+    """Stem that keeps a given representation `X` (cells, features) as it is, but centred and in units of its spread."""
+    dense = np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float32)
+    mean = dense.mean(axis=0, dtype=np.float64).astype(np.float32)
+    eye = np.eye(dense.shape[1], dtype=np.float32)
+    return Stem(mean, eye, mean.copy(), _unit(dense - mean))
+
+
+def batchwise_scores(X: Matrix, codes: Codes, n_components: int, rng: np.random.Generator) -> Floats:
+    """Component scores of features z-scored within each batch, clipped at 10: where the first anchors are sought.
+
+    `X` is (cells, features), `codes` the batch of each cell, counted from 0. The matrix is scaled as it is stored
+    and the batch means are subtracted implicitly, so a sparse `X` stays sparse; the lower clip, which only a
+    gene that is expressed in nearly all cells could reach, is left out.
+    """
+    n_batches = int(codes.max()) + 1
+    mean, sd = _group_moments(X, codes, n_batches)
+    sd = sd + np.float32(0.01)
+    if sparse.issparse(X):
+        scaled = sparse.csr_matrix(X, dtype=np.float32, copy=True)
+        row = np.repeat(codes, np.diff(scaled.indptr))
+        unit = sd[row, scaled.indices]
+        upper = mean[row, scaled.indices] + 10 * unit
+        scaled.data = np.minimum(scaled.data, upper) / unit
+    else:
+        scaled = np.minimum(X, (mean + 10 * sd)[codes]) / sd[codes]
+    mean = _group_moments(scaled, codes, n_batches)[0]
+    return _centred_svd(scaled, mean, codes, n_components, rng)[0]
+
+
+def _unit(scores: Floats) -> float:
+    """Root mean square of `scores`; 1 where there is no spread at all."""
+    rms = float(np.sqrt(np.mean(np.square(scores, dtype=np.float64))))
+    return rms if rms > 0 else 1.0
+
+
+def _group_moments(X: Matrix, codes: Codes, n_groups: int) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of every feature within every group, each (groups, features)."""
+    n = np.bincount(codes, minlength=n_groups)
+    member = sparse.csr_matrix((1.0 / n[codes], (codes, np.arange(len(codes)))), shape=(n_groups, len(codes)))
+    mean = _dense(member @ X)
+    square = _dense(member @ (X.multiply(X) if sparse.issparse(X) else np.square(X, dtype=np.float64)))
+    sd = np.sqrt(np.maximum(square - mean**2, 0))
+    return mean.astype(np.float32), sd.astype(np.float32)
+
+
+def _dense(X: Matrix) -> Floats:
+    return np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float64)
+
+
+def _centred_svd(
+    X: Matrix, mean: Floats, codes: Codes, n_components: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Scores (cells, components) and orthonormal axes (features, components) of `X - mean[codes]`.
+
+    ARPACK on an implicit operator: the centred matrix is never formed. Axes are signed so that their largest
+    entry is positive, which makes them reproducible.
+    """
+    n_groups = len(mean)
+    member = sparse.csr_matrix((np.ones(len(codes), np.float32), (codes, np.arange(len(codes)))), (n_groups, len(codes)))
+
+    def centred(v: Floats) -> Floats:
+        v = v.ravel()
+        return X @ v - (mean @ v)[codes]
+
+    def centred_t(u: Floats) -> Floats:
+        u = u.ravel()
+        return X.T @ u - mean.T @ (member @ u)
+
+    operator = LinearOperator(X.shape, matvec=centred, rmatvec=centred_t, dtype=np.float32)
+    k = min(n_components, min(X.shape) - 1)
+    start = rng.standard_normal(min(X.shape)).astype(np.float32)
+    u, s, vt = svds(operator, k=k, v0=start)
+    order = np.argsort(-s)
+    axes = vt[order].T
+    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(k)])
+    sign[sign == 0] = 1
+    return (u[:, order] * s[order] * sign).astype(np.float32), np.ascontiguousarray(axes * sign, dtype=np.float32)

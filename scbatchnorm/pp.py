@@ -1,0 +1,180 @@
+"""Preprocessing: integrate batches into one embedding."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from scbatchnorm import _anndata, _checks, _io
+from scbatchnorm._model import BatchNormAutoencoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from anndata import AnnData
+
+    from scbatchnorm._typing import Bools, Floats, Labels
+
+__all__ = ["integrate"]
+
+logger = logging.getLogger(__name__)
+
+
+def integrate(
+    adata: AnnData,
+    batch_key: str | Sequence[str],
+    *,
+    model: BatchNormAutoencoder | None = None,
+    layer: str | None = None,
+    use_rep: str | None = None,
+    mask_var: Bools | Sequence[bool] | str | None = "auto",
+    strength: float | Literal["auto"] = "auto",
+    rng: int | np.random.Generator | None = 0,
+    device: str | torch.device = "auto",
+    key_added: str | None = None,
+    progress: bool | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Harmonised embedding of cells from several batches.
+
+    Trains `BatchNormAutoencoder` on minibatches that mix all batches. Cell states that batches share are moved onto
+    each other; states found in one batch only are not pushed anywhere, and where the data show no batch effect nothing is changed.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, log-normalised, cells of all batches.
+    batch_key
+        Column of `adata.obs` with the batch of each cell, or several columns: then each combination is a batch.
+    model
+        A configured, not yet fitted estimator; it is copied. The place for every other hyperparameter; `strength`,
+        `rng`, `device` and `progress` are then set there as well, and not here.
+    layer
+        Layer with log-normalised expression, instead of `adata.X`.
+    use_rep
+        Representation in `adata.obsm` to integrate, for instance `"X_pca"`, instead of expression.
+    mask_var
+        Genes to use: a boolean array or a column of `adata.var`; `None` for all. `"auto"` takes the column
+        `"highly_variable"` if there is one, otherwise all genes.
+    strength
+        How much is corrected, from 0 (nothing) to 1; `"auto"` decides by the data and says why.
+    rng
+        Seed or generator. The same seed gives the same result on the same machine.
+    device
+        `"auto"`: CUDA where there is one, else the CPU. Or any torch device.
+    key_added
+        If given, results are written to `obsm[key_added]`, `varm[key_added]` and `uns[key_added]`.
+    progress
+        Progress bar over the steps; `None` shows it in terminals and notebooks.
+    copy
+        Work on a copy and return it.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else an `AnnData`. Sets the following fields:
+
+    `adata.obsm['X_scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
+        Embedding, shape (cells, components), in units of principal component scores. With strength 0 these are the
+        principal component scores themselves (or the representation given).
+    `adata.varm['scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
+        Loadings of the genes on the components, shape (genes, components); 0 for genes not used. Not with `use_rep`.
+    `adata.uns['scbatchnorm' | key_added]` : :class:`dict`
+        `params`, `strength` (value, evidence, reason), `history` (DataFrame), `batch_levels`, `versions`, and the fitted `weights`
+        as plain arrays, from which `BatchNormAutoencoder.from_anndata` gives back the model.
+
+    Raises
+    ------
+    KeyError
+        `batch_key`, `layer`, `use_rep` or `mask_var` name nothing in `adata`; the message lists what there is.
+    ValueError
+        Cells without a batch; values that are not finite, negative, or raw counts; parameters out of range. `adata` is unchanged.
+
+    Warns
+    -----
+    UserWarning
+        There is only one batch; a batch has a single cell; training diverged or was interrupted.
+
+    Examples
+    --------
+    >>> import scanpy as sc, scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sbn.pp.integrate(adata, "batch")
+    >>> adata.obsm["X_scbatchnorm"].shape
+    (700, 50)
+    >>> sc.pp.neighbors(adata, use_rep="X_scbatchnorm")
+    """
+    start = time.perf_counter()
+    keys = _anndata.Keys.of(key_added)
+    estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
+    batch = _anndata.batches(adata, batch_key)
+    features = _anndata.features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
+    if use_rep is not None:
+        estimator.set_params(stem="identity")
+    _warn_of_small(batch, batch_key)
+    logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, len(np.unique(batch)))
+    estimator.fit(features.matrix, batch)
+    estimator.features_ = features.names
+    embedding = estimator.transform(features.matrix, batch)
+    loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
+    record = _io.to_record(estimator)
+    record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
+    adata = adata.copy() if copy else adata
+    _anndata.write(adata, keys, embedding=embedding, loadings=loadings, record=record)
+    logger.info("added obsm[%r], uns[%r] in %.1f s", keys.obsm, keys.uns, time.perf_counter() - start)
+    return adata if copy else None
+
+
+def _estimator(
+    model: BatchNormAutoencoder | None,
+    *,
+    strength: float | Literal["auto"],
+    rng: int | np.random.Generator | None,
+    device: str | torch.device,
+    progress: bool | None,
+) -> BatchNormAutoencoder:
+    """The estimator to fit: a new one, or a copy of `model`."""
+    if model is None:
+        return BatchNormAutoencoder(strength=strength, rng=rng, device=device, progress=progress)
+    if not isinstance(model, BatchNormAutoencoder):
+        msg = f"model must be a BatchNormAutoencoder; got {type(model).__name__}."
+        raise TypeError(msg)
+    changed = {"strength": strength != "auto", "rng": rng != 0, "device": device != "auto", "progress": progress is not None}
+    given = ", ".join(name for name, is_changed in changed.items() if is_changed)
+    if given:
+        msg = f"{given} and model exclude each other: set {given} on the model, BatchNormAutoencoder({given}=...)."
+        raise ValueError(msg)
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        return clone(model)
+    msg = "model must not be fitted yet: integrate fits it. Give a new one, sklearn.base.clone(model)."
+    raise ValueError(msg)
+
+
+def _warn_of_small(batch: Labels, batch_key: str | Sequence[str]) -> None:
+    """Warn where there is nothing to integrate, or a batch too small to be integrated well."""
+    sizes = pd.Series(batch).value_counts(sort=False)
+    if len(sizes) == 1:
+        msg = f"batch_key={batch_key!r} has one batch only, {sizes.index[0]!r}: the embedding is that of the stem, uncorrected."
+        warnings.warn(msg, UserWarning, stacklevel=3)
+        return
+    single = sizes.index[sizes == 1]
+    if len(single):
+        msg = f"batches of one cell cannot be aligned reliably; batch_key={batch_key!r} has {len(single)}: {_checks.listed(single)}."
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def _loadings(components: Floats, mask: Bools) -> Floats:
+    """Loadings of all genes, shape (n_vars, components): 0 for genes that were not used."""
+    loadings = np.zeros((len(mask), components.shape[1]), dtype=np.float32)
+    loadings[mask] = components
+    return loadings
