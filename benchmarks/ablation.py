@@ -71,11 +71,11 @@ def embed(adata: AnnData, parameters: dict[str, Any], batch_key: str, seed: int)
     import scbatchnorm as sbn
 
     work = adata.copy()
-    sbn.pp.integrate(work, batch_key, model=sbn.BatchNormAutoencoder(**parameters), rng=seed)
+    sbn.pp.integrate(work, batch_key, model=sbn.BatchNormAutoencoder(rng=seed, progress=False, **parameters))
     return np.asarray(work.obsm["X_scbatchnorm"])
 
 
-def ablate_file(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+def ablate_file(path: Path, options: argparse.Namespace) -> pd.DataFrame:
     """Rows of one data set: every variant and seed, and the data as they came."""
     adata = prepare(path, batch_key=options.batch_key)
     rows: list[dict[str, Any]] = [{"variant": "unintegrated", "seed": 0}]
@@ -87,8 +87,9 @@ def ablate_file(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]
             seconds = time.perf_counter() - start
             rows.append({"variant": name, "seed": seed, "seconds": seconds})
             print(f"{path.stem}, {name}, seed {seed}: {seconds:.1f} s", file=sys.stderr, flush=True)
-    scores = official_scores(adata, embeddings, label_key=options.label_key, batch_key=options.batch_key)
-    return [{"dataset": path.stem, **row, **scores.loc[str(i)].to_dict()} for i, row in enumerate(rows)]
+    table = official_scores(adata, embeddings, label_key=options.label_key, batch_key=options.batch_key)
+    scored = pd.concat([pd.DataFrame(rows), table.reset_index(drop=True)], axis=1)  # both in the order of the runs
+    return scored.assign(dataset=path.stem).reindex(columns=["dataset", "variant", "seed", *METRICS, "seconds"])
 
 
 def grid_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -122,10 +123,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     require_scib()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
     for path in options.files:
-        rows += ablate_file(path, options)
-        table = pd.DataFrame(rows).reindex(columns=["dataset", "variant", "seed", *METRICS, "seconds"])
+        tables.append(ablate_file(path, options))
+        table = pd.concat(tables, ignore_index=True)
         table.to_csv(options.output / "ablation.csv", index=False, float_format="%.5f")
         text = summary(table, options)
         (options.output / "ablation.md").write_text(text)

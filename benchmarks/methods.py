@@ -6,6 +6,8 @@ functions, so that one missing package only costs its own method.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -73,13 +75,9 @@ def scanorama(adata: AnnData, batch_key: str, seed: int) -> np.ndarray:
 
     genes = adata[:, adata.var["highly_variable"]]
     rows = [np.flatnonzero(adata.obs[batch_key] == level) for level in adata.obs[batch_key].cat.categories]
-    parts, _ = package.integrate(
-        [genes.X[part] for part in rows],
-        [genes.var_names.to_numpy()] * len(rows),
-        dimred=100,
-        seed=seed,
-        verbose=False,
-    )
+    values, names = [genes.X[part] for part in rows], [genes.var_names.to_numpy()] * len(rows)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints even when told not to
+        parts, _ = package.integrate(values, names, dimred=100, seed=seed, verbose=False)
     embedding = np.empty((adata.n_obs, parts[0].shape[1]))
     embedding[np.concatenate(rows)] = np.concatenate(parts)
     return embedding

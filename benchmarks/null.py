@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +23,34 @@ from benchmarks.scoring import prepare_counts
 if TYPE_CHECKING:
     from anndata import AnnData
 
-SPLITS = ("50:50", "85:15", "type removed")
+SPLITS = ("50:50", "85:15", "type removed", "a type removed from each")
 N_NEIGHBORS = 30
 _BATCH = "random_split"
 
 
+def full_strength(adata: AnnData, batch_key: str, seed: int) -> np.ndarray:
+    """Ours without the dial: what the network does to data that need nothing."""
+    import scbatchnorm as sbn
+
+    sbn.pp.integrate(adata, batch_key, model=sbn.BatchNormAutoencoder(strength=1.0, rng=seed))
+    return np.asarray(adata.obsm["X_scbatchnorm"])
+
+
+_CHOICES = {
+    "scbatchnorm": METHODS["scbatchnorm"],
+    "scbatchnorm, strength 1": replace(METHODS["scbatchnorm"], embed=full_strength),
+    **{name: METHODS[name] for name in ("harmony", "scanorama", "combat", "scvi")},
+}
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    names = [name for name, method in METHODS.items() if not method.deep and name != "unintegrated"]
+    names = [name for name, method in _CHOICES.items() if not method.deep]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.null", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, metavar="FILE.h5ad", help="counts in X")
     parser.add_argument("--keep", metavar="LEVEL", help="the batch whose cells are split (default: the largest)")
     parser.add_argument("--seeds", type=int, default=5, help="random splits of each kind (default: 5)")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=names, metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=_CHOICES, default=names, metavar="METHOD")
     parser.add_argument("--batch-key", default="batch", help="column of obs with the batch (default: batch)")
     parser.add_argument("--label-key", default="cell_type", help="column of obs with the type (default: cell_type)")
     parser.add_argument(
@@ -61,17 +77,19 @@ def one_experiment(options: argparse.Namespace) -> AnnData:
 def split(labels: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows that stay and, for these, which of two made-up batches they are in.
 
-    "type removed" takes a frequent type (another one for each seed) out of the second batch.
+    "type removed" takes a frequent type (another one for each seed) out of the second batch, "a type removed from each" also the
+    next one out of the first.
     """
     rng = np.random.default_rng(seed)
     second = rng.random(labels.size) < (0.15 if kind == "85:15" else 0.5)
-    if kind != "type removed":
+    if "removed" not in kind:
         return np.arange(labels.size), second
     names, counts = np.unique(labels, return_counts=True)
     frequent = names[counts >= 0.05 * labels.size]
-    removed = frequent[seed % frequent.size]
-    stay = np.flatnonzero(~(second & (labels == removed)))
-    return stay, second[stay]
+    gone = second & (labels == frequent[seed % frequent.size])
+    if kind == "a type removed from each":
+        gone |= ~second & (labels == frequent[(seed + 1) % frequent.size])
+    return np.flatnonzero(~gone), second[~gone]
 
 
 def neighbours(embedding: np.ndarray) -> np.ndarray:
@@ -100,7 +118,7 @@ def run_split(counts: AnnData, kind: str, seed: int, options: argparse.Namespace
     results = []
     for method in options.methods:
         work = adata.copy()
-        after = neighbours(METHODS[method].embed(work, _BATCH, seed))
+        after = neighbours(_CHOICES[method].embed(work, _BATCH, seed))
         results.append(
             {
                 "split": kind,
@@ -109,7 +127,7 @@ def run_split(counts: AnnData, kind: str, seed: int, options: argparse.Namespace
                 "kept": kept(before, after),
                 "purity_before": purity(before, labels),
                 "purity_after": purity(after, labels),
-                "strength": strength_used(work) if method == "scbatchnorm" else float("nan"),
+                "strength": strength_used(work) if method.startswith("scbatchnorm") else float("nan"),
             }
         )
     return results
@@ -117,7 +135,7 @@ def run_split(counts: AnnData, kind: str, seed: int, options: argparse.Namespace
 
 def strength_used(adata: AnnData) -> float:
     """Strength that our method chose."""
-    return float(adata.uns["scbatchnorm"]["strength"])
+    return float(adata.uns["scbatchnorm"]["strength"]["value"])
 
 
 def summary(table: pd.DataFrame, name: str) -> str:
@@ -139,7 +157,7 @@ def summary(table: pd.DataFrame, name: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Split, correct, compare neighbours with those before."""
     options = parse(arguments)
-    if missing := "; ".join(filter(None, (METHODS[name].missing() for name in options.methods))):
+    if missing := "; ".join(filter(None, (_CHOICES[name].missing() for name in options.methods))):
         print(missing, file=sys.stderr)
         return 1
     counts = one_experiment(options)

@@ -89,7 +89,7 @@ def score_rows(
         except Exception as error:  # noqa: BLE001 - whatever scib-metrics raises concerns this row only
             rows[number] |= {"status": "failed", "reason": f"scoring: {type(error).__name__}: {error}"}
         else:
-            rows[number].update({metric: float(scores.at["run", metric]) for metric in scores})
+            rows[number].update({metric: scores[metric].iloc[0] for metric in METRICS if metric in scores})
 
 
 def benchmark_file(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ python -m benchmarks.scale --cells 100000
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def simulated(scratch: Path, n_cells: int, n_genes: int, n_batches: int) -> Path
     scratch.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     adata.write_h5ad(unfinished)
-    os.replace(unfinished, path)
+    unfinished.replace(path)
     return path
 
 

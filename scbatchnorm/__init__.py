@@ -1,11 +1,28 @@
 """Batch-effect correction for single-cell data with an autoencoder trained on minibatches that mix all batches."""
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from scbatchnorm import datasets, nn, pp
-from scbatchnorm._model import BatchNormAutoencoder
+if TYPE_CHECKING:
+    from scbatchnorm import datasets, metrics, nn, pl, pp
+    from scbatchnorm._model import BatchNormAutoencoder
 
-__all__ = ["BatchNormAutoencoder", "datasets", "nn", "pp"]
+__all__ = ["BatchNormAutoencoder", "datasets", "metrics", "nn", "pl", "pp"]
 
 # What a library does: the application decides where messages go.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when it is first asked for: torch and scanpy take seconds, the command line's help needs neither."""
+    if name == "BatchNormAutoencoder":
+        return import_module("scbatchnorm._model").BatchNormAutoencoder
+    if name in __all__:
+        return import_module(f"scbatchnorm.{name}")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

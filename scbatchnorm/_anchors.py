@@ -25,9 +25,6 @@ _AT_LEAST = 50
 # Rounds of the offsets, and the share of anchors with the lowest cosine that each leaves out.
 _ROUNDS = 2
 _ALIGN_DISSIMILAR = 0.15
-# Shares of anchors that `clean` drops.
-_DISPLACED = 0.2
-_DISSIMILAR = 0.0
 # Pairs, or cells, that a local average is taken over.
 _LOCAL = 15
 # Query rows compared with all references at once: bounds the memory of a search.
@@ -113,9 +110,7 @@ def _mutual(similarity: torch.Tensor, k: int) -> tuple[Codes, Codes]:
     return both // m, both % m
 
 
-def clean(
-    anchors: Anchors, points: Floats, *, displaced: float = _DISPLACED, dissimilar: float = _DISSIMILAR
-) -> Anchors:
+def clean(anchors: Anchors, points: Floats, *, displaced: float, dissimilar: float) -> Anchors:
     """Anchors without those that disagree with the anchors around them.
 
     Two filters, one after the other and within each pair of batches: the share `displaced` whose displacement is

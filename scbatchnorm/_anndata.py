@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from scipy import sparse
 from scbatchnorm import _checks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from anndata import AnnData
 
     from scbatchnorm._typing import Bools, Floats, Labels, Matrix
@@ -36,8 +38,8 @@ class Keys:
         """Keys for scanpy's `key_added`: `None` gives the package's own, a word replaces them all."""
         if key_added is None:
             return cls("X_scbatchnorm", "scbatchnorm", "scbatchnorm")
-        if not isinstance(key_added, str) or not key_added or "/" in key_added:
-            msg = f"key_added must be a non-empty str without '/'; got {key_added!r}."
+        if not isinstance(key_added, str) or key_added in {"", "."} or "/" in key_added:
+            msg = f"key_added must be a non-empty str without '/', and not '.'; got {key_added!r}."
             raise ValueError(msg)
         return cls(key_added, key_added, key_added)
 
@@ -61,7 +63,7 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
     ValueError
         A cell has no value.
     """
-    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
+    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key) if isinstance(batch_key, Iterable) else []
     if not keys or not all(isinstance(key, str) for key in keys):
         msg = f"batch_key must be a column of adata.obs or a sequence of columns; got {batch_key!r}."
         raise ValueError(msg)
@@ -80,10 +82,9 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
             )
             raise ValueError(msg)
         columns.append(_as_names(values))
-    joined = columns[0]
-    for column in columns[1:]:
-        joined = np.array([f"{a} | {b}" for a, b in zip(joined, column, strict=True)])
-    return joined
+    if len(columns) == 1:
+        return columns[0]
+    return _as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
 
 
 def features(
@@ -91,7 +92,13 @@ def features(
 ) -> Features:
     """Matrix to integrate, as float32 CSR or C-contiguous array, checked; `adata` is not changed."""
     if use_rep is not None:
-        return _representation(adata, use_rep, layer=layer)
+        if layer is not None:
+            msg = f"layer={layer!r} and use_rep={use_rep!r} exclude each other: give the one to integrate."
+            raise ValueError(msg)
+        if not (mask_var is None or (isinstance(mask_var, str) and mask_var == "auto")):
+            msg = f"mask_var and use_rep={use_rep!r} exclude each other: a representation has no genes to choose from."
+            raise ValueError(msg)
+        return _representation(adata, use_rep)
     mask = _mask(adata, mask_var)
     if layer is not None and layer not in adata.layers:
         available = ", ".join(map(str, [k for k in adata.layers if k is not None])) or "none"
@@ -110,10 +117,7 @@ def features(
     return Features(matrix, names, mask)
 
 
-def _representation(adata: AnnData, use_rep: str, *, layer: str | None) -> Features:
-    if layer is not None:
-        msg = f"layer={layer!r} and use_rep={use_rep!r} exclude each other: give the one to integrate."
-        raise ValueError(msg)
+def _representation(adata: AnnData, use_rep: str) -> Features:
     if use_rep not in adata.obsm:
         available = ", ".join(map(str, adata.obsm.keys())) or "none"
         msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
@@ -142,7 +146,7 @@ def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bool
             msg = f"mask_var must have one value for each of the {adata.n_vars} genes; got shape {values.shape}."
             raise ValueError(msg)
     if values.dtype != bool:
-        if pd.isna(values).any() or not set(np.unique(values)) <= {0, 1}:
+        if pd.isna(values).any() or not set(values.tolist()) <= {0, 1}:
             msg = f"{name} must hold True or False for each gene; got values of type {values.dtype}."
             raise ValueError(msg)
         values = values.astype(bool)
@@ -162,10 +166,10 @@ def as_matrix(values: Any) -> Matrix:
     return dense
 
 
-def _as_names(values: pd.Series) -> Labels:
-    """Values as str, shape (cells,); values that only differ by type (1 and "1") stay apart."""
+def _as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
+    """Values as str, shape (cells,); different values with the same name (1 and "1") stay apart."""
     codes, levels = pd.factorize(values)
-    names = [str(level) for level in levels]
+    names = [name(level) for level in levels]
     if len(set(names)) < len(names):
         names = [repr(level) for level in levels]
     return np.asarray(names, dtype=str)[codes]

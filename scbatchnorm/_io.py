@@ -17,7 +17,10 @@ from scbatchnorm.nn.network import Autoencoder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import ArrayLike
+
     from scbatchnorm._model import BatchNormAutoencoder
+    from scbatchnorm._typing import Labels
 
 Model = TypeVar("Model", bound="BatchNormAutoencoder")
 
@@ -62,16 +65,16 @@ def from_record(cls: type[Model], record: Any, *, where: str) -> Model:
     """The model that `to_record` wrote; `where` names the place for messages."""
     try:
         found = int(record["format"])
-        if found > _FORMAT:
-            msg = f"{where} was written in format {found} by scbatchnorm {record['versions']['scbatchnorm']}; this version reads up to {_FORMAT}: upgrade."
-            raise ValueError(msg)
-        params = {name: _native(value) for name, value in record["params"].items()}
-        model = cls(**params)
-        _restore(model, record)
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        if found <= _FORMAT:
+            model = cls(**{name: _native(value) for name, value in record["params"].items()})
+            _restore(model, record)
+            return model
+        writer = record["versions"]["scbatchnorm"]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         msg = f"{where} does not hold a model that pp.integrate wrote, or not all of it ({error})."
         raise ValueError(msg) from error
-    return model
+    msg = f"{where} was written in format {found} by scbatchnorm {writer}; this version reads up to {_FORMAT}: upgrade."
+    raise ValueError(msg)
 
 
 def _restore(model: BatchNormAutoencoder, record: Mapping[str, Any]) -> None:
@@ -80,15 +83,26 @@ def _restore(model: BatchNormAutoencoder, record: Mapping[str, Any]) -> None:
     scale = float(weights["stem.scale"][0])
     model.stem_ = Stem(weights["stem.mean"], weights["stem.components"], weights["stem.origin"], scale)
     model.offsets_ = weights["offsets"]
-    model.batches_ = np.asarray(record["batch_levels"])
+    model.batches_ = _labels(record["batch_levels"])
     strength = record["strength"]
     model.strength_ = Strength(float(strength["value"]), float(strength["evidence"]), str(strength["reason"]))
     model.stopped_ = str(record["stopped"])
     model.history_ = pd.DataFrame(record["history"])
     model.n_features_in_ = len(model.stem_.mean)
-    model.features_ = np.asarray(record["features"], dtype=str)
+    model.features_ = _labels(record["features"])
+    n_features, n_components, n_batches = len(model.features_), model.stem_.components.shape[1], len(model.batches_)
+    shapes = {
+        "stem.mean": (n_features,),
+        "stem.components": (n_features, n_components),
+        "stem.origin": (n_components,),
+        "offsets": (n_batches, n_components),
+    }
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            msg = f"{name} has shape {weights[name].shape} instead of {shape}"
+            raise ValueError(msg)
     state = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
-    model.network_ = _network(model, state) if state else None
+    model.network_ = _network(model, state) if model.strength_.value > 0 else None
 
 
 def _network(model: BatchNormAutoencoder, state: dict[str, np.ndarray]) -> Autoencoder:
@@ -106,9 +120,15 @@ def _network(model: BatchNormAutoencoder, state: dict[str, np.ndarray]) -> Autoe
 
 def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters that AnnData can store; a generator has no name, so it is left out."""
-    plain = {name: value if isinstance(value, str | int | float) else None for name, value in params.items()}
+    plain = {name: _native(value) for name, value in params.items()}
     plain["device"] = str(params["device"])
-    return {name: _native(value) for name, value in plain.items()}
+    return {name: value if isinstance(value, str | int | float) else None for name, value in plain.items()}
+
+
+def _labels(values: ArrayLike) -> Labels:
+    """Labels as they were written: zarr gives strings of another type back."""
+    labels = np.asarray(values)
+    return labels if labels.dtype.kind in "iU" else np.array([str(label) for label in labels], dtype=str)
 
 
 def _native(value: Any) -> Any:

@@ -39,7 +39,9 @@ def epoch(codes: Codes, size: int, rng: np.random.Generator, *, composition: Com
         return mixed(codes, size, rng)
     if composition == "shuffled":
         return _split(rng.permutation(len(codes)), size)
-    parts = [part for level in np.unique(codes) for part in _split(rng.permutation(np.flatnonzero(codes == level)), size)]
+    parts = [
+        part for level in np.unique(codes) for part in _split(rng.permutation(np.flatnonzero(codes == level)), size)
+    ]
     return [parts[i] for i in rng.permutation(len(parts))]
 
 

@@ -6,12 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scbatchnorm import _anchors, _checks, _io, _stem, _strength, _training
+from scbatchnorm import _anchors, _batches, _device, _history, _io, _parameters, _stem, _strength, _training
 from scbatchnorm.nn.normalization import recalibrate
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from scbatchnorm._minibatch import Composition
-    from scbatchnorm._typing import Codes, Floats, Labels, Matrix
+    from scbatchnorm._typing import Codes, Floats, Matrix
     from scbatchnorm.nn.network import Autoencoder, Normalization
 
 logger = logging.getLogger(__name__)
@@ -115,7 +114,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         n_epochs: int = 10,
         min_steps: int = 800,
         max_steps: int = 2000,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         offsets: bool = True,
         anchor_weight: float = 1.0,
@@ -163,23 +162,27 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         ValueError
             A parameter, X or `batch` is not what it must be; the message names it.
         """
-        _checks.parameters(self)
-        device = _training.resolve_device(self.device)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2, ensure_min_features=2)
-        self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(X.shape[1])]))
-        codes, self.batches_ = _levels(batch, X.shape[0])
+        _parameters.check(self)
+        device = _device.resolve_device(self.device)
+        matrix: Matrix = validate_data(
+            self, X, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2, ensure_min_features=2
+        )
+        self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
+        codes, self.batches_ = _batches.factorize(batch, matrix.shape[0])
         rng = np.random.default_rng(self.rng)
-        self.stem_ = _stem.fit_identity(X) if self.stem == "identity" else _stem.fit_pca(X, self.n_components, rng)
-        points = self.stem_.encode(X)
+        self.stem_ = (
+            _stem.fit_identity(matrix) if self.stem == "identity" else _stem.fit_pca(matrix, self.n_components, rng)
+        )
+        points = self.stem_.encode(matrix)
         self.offsets_ = np.zeros((len(self.batches_), points.shape[1]), dtype=np.float32)
         self.network_: Autoencoder | None = None
-        self.history_ = _training.empty_history()
+        self.history_ = _history.empty_history()
         self.stopped_ = "not trained"
         self.strength_ = self._choose_strength(points, codes, rng)
         logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
         if self.strength_.value > 0:
             if self.offsets:
-                self.offsets_ = self._find_offsets(X, points, codes, rng)
+                self.offsets_ = self._find_offsets(matrix, points, codes, rng)
             self._train(points - self.offsets_[codes], codes, rng, device)
         return self
 
@@ -200,9 +203,9 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
             Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        codes = self._codes(batch, X.shape[0])
-        points = self.stem_.encode(X)
+        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        codes = _batches.codes(batch, self.batches_, matrix.shape[0])
+        points = self.stem_.encode(matrix)
         if self.network_ is not None:
             latent = self._run(self.network_.encode, points - self.offsets_[codes], codes)
             points = points + np.float32(self.strength_.value) * (latent - points)
@@ -219,15 +222,10 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
             Batch in which each cell is to be seen, shape (cells,). `None`: the average over all batches.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32)
-        if Z.shape[1] != self.stem_.components.shape[1]:
-            msg = f"Z must have the {self.stem_.components.shape[1]} components of the embedding; got {Z.shape[1]}."
-            raise ValueError(msg)
-        points = self.stem_.unembed(Z)
+        points = self.stem_.unembed(self._embedding(Z))
         if batch is not None or len(self.batches_) == 1:
-            return self.stem_.decode(self._decode(points, self._codes(batch, len(Z))))
-        levels = range(len(self.batches_))
-        seen = [self._decode(points, np.full(len(Z), level)) for level in levels]
+            return self.stem_.decode(self._decode(points, _batches.codes(batch, self.batches_, len(points))))
+        seen = [self._decode(points, np.full(len(points), level)) for level in range(len(self.batches_))]
         return self.stem_.decode(np.mean(seen, axis=0, dtype=np.float32))
 
     @classmethod
@@ -252,6 +250,15 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array([f"scbatchnorm{i}" for i in range(self.stem_.components.shape[1])], dtype=object)
 
+    def _embedding(self, Z: ArrayLike) -> Floats:
+        """`Z` as float32 of shape (cells, components)."""
+        embedding: Floats = check_array(Z, dtype=np.float32)
+        n_components = self.stem_.components.shape[1]
+        if embedding.shape[1] != n_components:
+            msg = f"Z must have the {n_components} components of the embedding; got {embedding.shape[1]}."
+            raise ValueError(msg)
+        return embedding
+
     def _choose_strength(self, points: Floats, codes: Codes, rng: np.random.Generator) -> _strength.Strength:
         if len(self.batches_) == 1:
             return _strength.Strength(0.0, float("nan"), "there is only one batch")
@@ -264,7 +271,9 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         return _anchors.align(points, scores, codes, self.n_neighbors, rng)
 
     def _train(self, points: Floats, codes: Codes, rng: np.random.Generator, device: torch.device) -> None:
-        trained = _training.train(points, codes, _training.Settings.of(self), rng, device=device, progress=self.progress)
+        trained = _training.train(
+            points, codes, _training.Settings.of(self), rng, device=device, progress=self.progress
+        )
         self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
         network = self.network_
         recalibrate(network, lambda: self._run(network, points, codes))
@@ -287,26 +296,3 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
             result = function(torch.from_numpy(points[chunk]).to(device), torch.from_numpy(codes[chunk]).to(device))
             out.append((result[0] if isinstance(result, tuple) else result).cpu().numpy())
         return np.concatenate(out)
-
-    def _codes(self, batch: ArrayLike | None, n_cells: int) -> Codes:
-        """Codes of the batches of the fit."""
-        if batch is None:
-            if len(self.batches_) > 1:
-                msg = f"batch must name the batch of each cell; the model was fitted on {_checks.listed(self.batches_)}."
-                raise ValueError(msg)
-            return np.zeros(n_cells, dtype=np.int64)
-        names = _checks.batch_values(batch, n_cells)
-        codes = pd.Index(self.batches_).get_indexer(pd.Index(names))
-        if (codes < 0).any():
-            unknown = _checks.listed(pd.unique(names[codes < 0]))
-            msg = f"batch must name batches of the fit; {unknown} was not among them: {_checks.listed(self.batches_)}."
-            raise ValueError(msg)
-        return codes.astype(np.int64)
-
-
-def _levels(batch: ArrayLike | None, n_cells: int) -> tuple[Codes, Labels]:
-    """Codes in order of appearance, so that renaming batches changes nothing, and the names of the batches."""
-    if batch is None:
-        return np.zeros(n_cells, dtype=np.int64), np.array(["all"])
-    codes, levels = pd.factorize(_checks.batch_values(batch, n_cells))
-    return codes.astype(np.int64), np.asarray(levels)

@@ -115,7 +115,9 @@ def _centred_svd(
     entry is positive, which makes them reproducible.
     """
     n_groups = len(mean)
-    member = sparse.csr_matrix((np.ones(len(codes), np.float32), (codes, np.arange(len(codes)))), (n_groups, len(codes)))
+    member = sparse.csr_matrix(
+        (np.ones(len(codes), np.float32), (codes, np.arange(len(codes)))), (n_groups, len(codes))
+    )
 
     def centred(v: Floats) -> Floats:
         v = v.ravel()

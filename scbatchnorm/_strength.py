@@ -45,6 +45,8 @@ def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
         Draws the cells looked at and the partners.
     """
     evidence = coherence(points, codes, rng)
+    if np.isnan(evidence):
+        return Strength(0.0, evidence, "batches share no cell states: there is nothing that could be aligned")
     value = float(np.clip((evidence - _NO_EFFECT) / (_CLEAR_EFFECT - _NO_EFFECT), 0, 1))
     if value == 0:
         reason = "neighbouring cells of different batches differ in no common direction: no batch effect beyond chance"
@@ -65,7 +67,9 @@ def coherence(points: Floats, codes: Codes, rng: np.random.Generator) -> float:
     rows = _anchors.sketch(codes, _CELLS, rng)
     points, codes = points[rows], codes[rows]
     anchors = _anchors.find(points, codes, _NEIGHBOURS)
-    directed = np.concatenate([np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1)
+    directed = np.concatenate(
+        [np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1
+    )
     n_batches = int(codes.max()) + 1
     ratios = []
     group = codes[directed[0]] * n_batches + codes[directed[1]]

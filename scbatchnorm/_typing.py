@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[np.integer]
 Floats: TypeAlias = npt.NDArray[np.floating]
 Labels: TypeAlias = npt.NDArray[np.str_]
-Matrix: TypeAlias = npt.NDArray[np.floating] | sparse.csr_matrix
+# A float array or a CSR matrix; scipy comes without types.
+Matrix: TypeAlias = Any

@@ -119,6 +119,9 @@ def integrate(
     features = _anndata.features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
     if use_rep is not None:
         estimator.set_params(stem="identity")
+    elif estimator.stem == "identity":
+        msg = "a model with stem='identity' takes a representation as it is: name it with use_rep."
+        raise ValueError(msg)
     _warn_of_small(batch, batch_key)
     logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, len(np.unique(batch)))
     estimator.fit(features.matrix, batch)
@@ -127,9 +130,11 @@ def integrate(
     loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
     record = _io.to_record(estimator)
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
-    adata = adata.copy() if copy else adata
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
     _anndata.write(adata, keys, embedding=embedding, loadings=loadings, record=record)
-    logger.info("added obsm[%r], uns[%r] in %.1f s", keys.obsm, keys.uns, time.perf_counter() - start)
+    added = [f"obsm[{keys.obsm!r}]", *([] if loadings is None else [f"varm[{keys.varm!r}]"]), f"uns[{keys.uns!r}]"]
+    logger.info("added %s in %.1f s", ", ".join(added), time.perf_counter() - start)
     return adata if copy else None
 
 
@@ -147,7 +152,12 @@ def _estimator(
     if not isinstance(model, BatchNormAutoencoder):
         msg = f"model must be a BatchNormAutoencoder; got {type(model).__name__}."
         raise TypeError(msg)
-    changed = {"strength": strength != "auto", "rng": rng != 0, "device": device != "auto", "progress": progress is not None}
+    changed = {
+        "strength": strength != "auto",
+        "rng": rng != 0,
+        "device": device != "auto",
+        "progress": progress is not None,
+    }
     given = ", ".join(name for name, is_changed in changed.items() if is_changed)
     if given:
         msg = f"{given} and model exclude each other: set {given} on the model, BatchNormAutoencoder({given}=...)."

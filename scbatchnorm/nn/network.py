@@ -61,28 +61,39 @@ class Autoencoder(nn.Module):
         self.n_batches = n_batches
         self.encoder = _stack(n_components + n_batches, n_hidden, n_layers, n_components, normalization)
         self.decoder = _stack(n_components + n_batches, n_hidden, n_layers, n_components, normalization)
-        self.log_scale = nn.Embedding(n_batches, n_components)
-        self.shift = nn.Embedding(n_batches, n_components)
-        nn.init.zeros_(self.log_scale.weight)
-        nn.init.zeros_(self.shift.weight)
+        # Per batch: what is added to the identity, linear on the way in, diagonal on the way out.
+        self.linear_in = nn.Parameter(torch.zeros(n_batches * n_components, n_components))
+        self.shift_in = nn.Parameter(torch.zeros(n_batches, n_components))
+        self.scale_out = nn.Parameter(torch.zeros(n_batches, n_components))
+        self.shift_out = nn.Parameter(torch.zeros(n_batches, n_components))
 
     def encode(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Latent points (cells, components) of coordinates `x` (cells, components) and batch `codes` (cells,)."""
-        return x + self.encoder(self._with_code(x, codes))
+        return self._encode(x, self._one_hot(x, codes))
 
     def decode(self, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Coordinates, as seen in the batches `codes` (cells,), of latent points `z` (cells, components)."""
-        residual = self.decoder(self._with_code(z, codes))
-        return z * (1 + self.log_scale(codes)) + self.shift(codes) + residual
+        return self._decode(z, self._one_hot(z, codes))
 
     def forward(self, x: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent points and reconstruction."""
-        z = self.encode(x, codes)
-        return z, self.decode(z, codes)
+        one_hot = self._one_hot(x, codes)
+        z = self._encode(x, one_hot)
+        return z, self._decode(z, one_hot)
 
-    def _with_code(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        one_hot = nn.functional.one_hot(codes, self.n_batches).to(x.dtype)
-        return torch.cat([x, _CODE_SCALE * one_hot], dim=1)
+    def _encode(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+        residual = self.encoder(torch.cat([x, _CODE_SCALE * one_hot], dim=1))
+        # (cells, batches * components): x in the block of its batch, zeros elsewhere
+        blocks = (one_hot[:, :, None] * x[:, None, :]).flatten(1)
+        return x + blocks @ self.linear_in + one_hot @ self.shift_in + residual
+
+    def _decode(self, z: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
+        residual = self.decoder(torch.cat([z, _CODE_SCALE * one_hot], dim=1))
+        # A product with the one-hot code is a look-up whose gradient is much cheaper than that of an index.
+        return z * (1 + one_hot @ self.scale_out) + one_hot @ self.shift_out + residual
+
+    def _one_hot(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        return nn.functional.one_hot(codes, self.n_batches).to(x.dtype)
 
 
 def discriminator(n_components: int, n_batches: int, n_hidden: int) -> nn.Sequential:

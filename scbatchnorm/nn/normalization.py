@@ -49,7 +49,7 @@ class Moments:
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, forward: Callable[[], None]) -> None:
+def recalibrate(network: nn.Module, forward: Callable[[], object]) -> None:
     """Set the running statistics of every `MixedBatchNorm` of `network` to those of all the data.
 
     Layers are calibrated one after the other, each with the layers before it already exact, so that inference sees the same

@@ -1,0 +1,70 @@
+"""The range of every parameter of the estimator."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scbatchnorm._minibatch import COMPOSITIONS
+from scbatchnorm.nn.network import NORMALIZATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scbatchnorm._model import BatchNormAutoencoder
+
+    # Whether a value is allowed, and the rule in words.
+    Rule = tuple[Callable[[Any], bool], str]
+
+
+def check(model: BatchNormAutoencoder) -> None:
+    """Raise ValueError, naming parameter, rule and value, unless every parameter of `model` is in its range."""
+    for name, (allowed, rule) in _RULES.items():
+        value = getattr(model, name)
+        if not allowed(value):
+            msg = f"The {name!r} parameter of {type(model).__name__} must be {rule}. Got {value!r} instead."
+            raise ValueError(msg)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(low: int) -> Rule:
+    return lambda value: _is_whole(value) and value >= low, f"an int >= {low}"
+
+
+def _word(words: tuple[str, ...]) -> Rule:
+    return lambda value: isinstance(value, str) and value in words, f"one of {', '.join(map(repr, words))}"
+
+
+_NOT_NEGATIVE: Rule = (lambda value: _is_real(value) and value >= 0, "a number >= 0")
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("n_components", "n_hidden", "n_layers", "n_epochs", "min_steps", "max_steps"), _whole(1)),
+    **dict.fromkeys(("n_neighbors", "n_refreshes"), _whole(1)),
+    # two cells of two batches
+    "minibatch_size": _whole(4),
+    "learning_rate": (lambda value: _is_real(value) and value > 0, "a number > 0"),
+    **dict.fromkeys(("weight_decay", "anchor_weight", "adversary_weight"), _NOT_NEGATIVE),
+    "stem": _word(("pca", "identity")),
+    "normalization": _word(NORMALIZATIONS),
+    "minibatches": _word(COMPOSITIONS),
+    "strength": (
+        lambda value: (_is_real(value) and 0 <= value <= 1) or (isinstance(value, str) and value == "auto"),
+        "'auto' or a number in [0, 1]",
+    ),
+    "offsets": (lambda value: isinstance(value, bool), "True or False"),
+    "progress": (lambda value: value is None or isinstance(value, bool), "True, False or None"),
+    "rng": (
+        lambda value: value is None or isinstance(value, np.random.Generator) or (_is_whole(value) and value >= 0),
+        "an int >= 0, a numpy.random.Generator or None",
+    ),
+}

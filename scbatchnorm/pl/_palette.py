@@ -1,0 +1,54 @@
+"""Colours of categories, kept where scanpy keeps them: `uns[f"{key}_colors"]`, in the order of the categories."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from matplotlib.colors import is_color_like, to_hex
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+# Told apart with any colour vision: Petroff's sequence (arXiv 2107.02270) without its greys, and CARTO's "Safe".
+_UP_TO_7 = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#92dadd", "#a96b59", "#e76300")
+_UP_TO_12 = (
+    "#88ccee", "#cc6677", "#ddcc77", "#117733", "#332288", "#aa4499",
+    "#44aa99", "#999933", "#882255", "#661100", "#6699cc", "#888888",
+)  # fmt: skip
+MISSING = "#d3d3d3"
+
+
+def colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
+    """Hex colour of each category: those stored in `uns`, or new ones, which are then stored.
+
+    Stored colours that do not fit are left alone, with a warning, and a view is never written to.
+    """
+    slot = f"{key}_colors"
+    if slot not in adata.uns:
+        new = default(n_categories)
+        if not adata.is_view:
+            adata.uns[slot] = new
+        return new
+    stored = [str(color) for color in adata.uns[slot]]
+    if len(stored) < n_categories or not all(map(is_color_like, stored)):
+        msg = (
+            f"adata.uns[{slot!r}] must hold a colour for each of the {n_categories} categories; got {len(stored)}: "
+            f"{', '.join(stored[:5])}. Default colours are drawn; delete it to have them stored."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=4)
+        return default(n_categories)
+    return [to_hex(color, keep_alpha=True) for color in stored[:n_categories]]
+
+
+def default(n_categories: int) -> list[str]:
+    """Colours that all kinds of colour vision tell apart for up to 12 categories, else scanpy's large palettes."""
+    for safe in (_UP_TO_7, _UP_TO_12):
+        if n_categories <= len(safe):
+            return list(safe[:n_categories])
+    from scanpy.plotting import palettes  # seconds of start-up that few categories do not need
+
+    for palette in (palettes.default_20, palettes.default_28, palettes.default_102):
+        if n_categories <= len(palette):
+            return [to_hex(color) for color in palette[:n_categories]]
+    return [to_hex(palettes.default_102[i % 102]) for i in range(n_categories)]

@@ -1,0 +1,120 @@
+"""Reading from AnnData: batches, features and keys."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy import sparse
+
+from scbatchnorm import _anndata
+
+# What str arrays of numpy hold: they drop NUL at the end.
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6)
+LABEL = st.one_of(TEXT, st.integers(-5, 5), st.booleans(), st.floats(-2, 2))
+
+
+def holding(*columns) -> ad.AnnData:
+    obs = pd.DataFrame({f"key{i}": pd.Series(column, dtype=object) for i, column in enumerate(columns)})
+    return ad.AnnData(obs=obs.set_axis(obs.index.astype(str)))
+
+
+@given(st.lists(LABEL, min_size=1, max_size=30))
+def test_batches_are_told_apart_as_pandas_tells_them_apart(values):
+    names = _anndata.batches(holding(values), "key0")
+    assert names.dtype.kind == "U"
+    expected = pd.factorize(pd.Series(values, dtype=object))[0]
+    assert (pd.factorize(names)[0] == expected).all()
+
+
+@given(st.lists(TEXT, min_size=1, max_size=30))
+def test_words_name_themselves(values):
+    assert _anndata.batches(holding(values), "key0").tolist() == values
+
+
+@given(st.lists(st.tuples(st.text("a| ", max_size=4), st.text("a| ", max_size=4)), min_size=1, max_size=30))
+def test_combinations_are_told_apart_whatever_the_names(pairs):
+    names = _anndata.batches(holding(*zip(*pairs, strict=True)), ["key0", "key1"])
+    expected = pd.factorize(pd.Series(pairs, dtype=object))[0]
+    assert (pd.factorize(names)[0] == expected).all()
+
+
+def test_names_of_combinations():
+    adata = holding(["a", "a", "b"], [1, 2, 2])
+    assert _anndata.batches(adata, ["key0", "key1"]).tolist() == ["a | 1", "a | 2", "b | 2"]
+    assert _anndata.batches(adata, ("key1", "key0")).tolist() == ["1 | a", "2 | a", "2 | b"]
+    assert _anndata.batches(adata, ["key0"]).tolist() == ["a", "a", "b"]
+
+
+def test_order_and_number_of_categories_do_not_matter():
+    adata = holding(["b", "a", "b"])
+    adata.obs["key0"] = pd.Categorical(adata.obs["key0"], categories=["z", "a", "b"])
+    assert _anndata.batches(adata, "key0").tolist() == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
+@pytest.mark.parametrize("key", ["key0", ["key1", "key0"]])
+def test_cells_without_a_batch_are_counted_and_named(missing, key):
+    adata = holding(["a", missing, "b", missing], ["x"] * 4)
+    with pytest.raises(ValueError, match=r"batch_key='key0' .* 2 of 4 cells have none .*: 1, 3\. Remove them"):
+        _anndata.batches(adata, key)
+
+
+def test_keys():
+    assert _anndata.Keys.of(None) == _anndata.Keys("X_scbatchnorm", "scbatchnorm", "scbatchnorm")
+    assert _anndata.Keys.of("mine") == _anndata.Keys("mine", "mine", "mine")
+
+
+@given(
+    npst.arrays(
+        st.sampled_from([np.float32, np.float64, np.int64, np.uint8]),
+        npst.array_shapes(min_dims=2, max_dims=2, max_side=6),
+        elements={"min_value": 0, "max_value": 200},
+    ),
+    st.sampled_from(["C", "F", "T", "csr", "csc", "coo", "matrix"]),
+)
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_values_of_matrices_are_kept(values, form):
+    made = {
+        "C": np.ascontiguousarray,
+        "F": np.asfortranarray,
+        "T": lambda v: v.T.copy().T,
+        "csr": sparse.csr_matrix,
+        "csc": sparse.csc_matrix,
+        "coo": sparse.coo_matrix,
+        "matrix": np.matrix,
+    }[form](values)
+    matrix = _anndata.as_matrix(made)
+    assert matrix.dtype == np.float32
+    if sparse.issparse(matrix):
+        assert matrix.format == "csr"
+        matrix = matrix.toarray()
+    else:
+        assert type(matrix) is np.ndarray
+        assert matrix.flags.c_contiguous
+    np.testing.assert_array_equal(matrix, values.astype(np.float32))
+
+
+def test_what_is_mostly_zero_becomes_sparse():
+    dense = np.zeros((10, 10))
+    dense[:3] = 1
+    assert sparse.issparse(_anndata.as_matrix(dense))
+    dense[:4] = 1
+    assert not sparse.issparse(_anndata.as_matrix(dense))
+
+
+def test_sparse_input_is_not_copied(adata):
+    assert np.shares_memory(_anndata.as_matrix(adata.X).data, adata.X.data)
+
+
+def test_features_of_genes(adata):
+    adata.var["use"] = np.arange(40) < 5
+    found = _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
+    assert found.names.tolist() == [f"gene{i}" for i in range(5)]
+    assert found.mask is not None
+    assert found.mask.tolist() == adata.var["use"].tolist()
+    np.testing.assert_array_equal(found.matrix.toarray(), adata.X[:, :5].toarray())
