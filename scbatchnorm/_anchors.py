@@ -187,6 +187,19 @@ def support(anchors: Anchors, points: Floats, codes: Codes) -> Floats:
     return share
 
 
+def mixing(points: Floats, codes: Codes, weight: Floats) -> float:
+    """How well batches are mixed: 1 if the 15 nearest neighbours of cells are of other batches as often as by chance.
+
+    Cells count by their `weight`, shape (cells,), for which `support` is meant: a state without counterpart cannot mix.
+    """
+    points = unit(points)
+    neighbours = nearest(points, points, _LOCAL + 1)[:, 1:]
+    others = (codes[neighbours] != codes[:, None]).mean(axis=1)
+    by_chance = 1 - np.bincount(codes)[codes] / len(codes)
+    total = float(weight @ by_chance)
+    return float(weight @ others) / total if total > 0 else 1.0
+
+
 class Partners:
     """Anchored cells by cell, to draw from."""
 

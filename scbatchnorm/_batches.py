@@ -40,7 +40,11 @@ def codes(batch: ArrayLike | None, levels: Labels, n_cells: int) -> Codes:
             raise ValueError(msg)
         return np.zeros(n_cells, dtype=np.int64)
     names = _values(batch, n_cells)
-    found = pd.Index(levels).get_indexer(pd.Index(names))
+    known = pd.Index(levels)
+    found = known.get_indexer(pd.Index(names))
+    if levels.dtype.kind == "U" and (found < 0).any():  # pp.integrate keeps batches of any type by their names
+        values, kinds = pd.factorize(names)
+        found = known.get_indexer(pd.Index([str(kind) for kind in kinds], dtype=object))[values]
     if (found < 0).any():
         unknown = _checks.listed(pd.unique(names[found < 0]))
         msg = f"batch must name batches of the fit; {unknown} was not among them: {_checks.listed(levels)}."

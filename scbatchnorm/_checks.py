@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from scbatchnorm._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +74,7 @@ def log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) ->
         raise ValueError(msg)
     if highest > _LOG_CEILING:
         msg = f"{where} has values up to {highest:g}, which log-normalised expression does not reach; run sc.pp.log1p(adata) first if it was not."
-        warnings.warn(msg, UserWarning, stacklevel=4)
+        warn(msg)
 
 
 def _stored(matrix: Matrix) -> np.ndarray:

@@ -23,8 +23,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError) as error:
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         msg = f"device must be 'auto' or a torch device of this machine ({', '.join(available)}); got {device!r}."
         raise ValueError(msg) from error

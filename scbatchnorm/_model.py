@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
 
+    from sklearn.utils import Tags
+
     from scbatchnorm._minibatch import Composition
     from scbatchnorm._typing import Codes, Floats, Matrix
     from scbatchnorm.nn.network import Autoencoder, Normalization
@@ -147,6 +149,12 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         self.device = device
         self.progress = progress
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def fit(self, X: ArrayLike, batch: ArrayLike | None = None) -> Self:
         """Learn the harmonised space.
 
@@ -167,8 +175,8 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         matrix: Matrix = validate_data(
             self, X, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2, ensure_min_features=2
         )
-        self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
         codes, self.batches_ = _batches.factorize(batch, matrix.shape[0])
+        self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
         rng = np.random.default_rng(self.rng)
         self.stem_ = (
             _stem.fit_identity(matrix) if self.stem == "identity" else _stem.fit_pca(matrix, self.n_components, rng)

@@ -12,8 +12,8 @@ from scipy.sparse.linalg import LinearOperator, svds
 if TYPE_CHECKING:
     from scbatchnorm._typing import Codes, Floats, Matrix
 
-# Rows handled at once where a block of cells x genes has to be dense.
-_BLOCK = 4096
+# What is smaller than this share of the data is rounding of float32.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,12 @@ def _centred_svd(
         u = u.ravel()
         return X.T @ u - mean.T @ (member @ u)
 
-    operator = LinearOperator(X.shape, matvec=centred, rmatvec=centred_t, dtype=np.float32)
     k = min(n_components, min(X.shape) - 1)
+    probe = rng.standard_normal(X.shape[1]).astype(np.float32)
+    if np.linalg.norm(centred(probe)) <= _ROUNDING * np.linalg.norm(X @ probe):
+        # All cells of a group are alike: no direction is better than another, and ARPACK would refuse.
+        return np.zeros((X.shape[0], k), np.float32), np.eye(X.shape[1], k, dtype=np.float32)
+    operator = LinearOperator(X.shape, matvec=centred, rmatvec=centred_t, dtype=np.float32)
     start = rng.standard_normal(min(X.shape)).astype(np.float32)
     u, s, vt = svds(operator, k=k, v0=start)
     order = np.argsort(-s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from scbatchnorm import _anchors, _losses, _minibatch
 from scbatchnorm._device import one_thread
 from scbatchnorm._history import History
+from scbatchnorm._warn import warn
 from scbatchnorm.nn.network import Autoencoder, discriminator
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _ADVERSARY_RAMP = 0.3
 _FIRST = 0.04
 _CLIP = 10.0
 _CRITIC_LEARNING_RATE = 1e-3
+# The adversary has its full weight while mixing lacks this much of what chance would give, and none when it lacks nothing.
+_MIXING_LACK = 0.25
 # Shares of the anchors that are left out as doubtful at each refresh.
 _DISPLACED = 0.2
 _DISSIMILAR = 0.0
@@ -88,7 +90,7 @@ class _Trainer:
         self, n_components: int, n_batches: int, n_steps: int, settings: Settings, seed: int, device: torch.device
     ):
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.network = Autoencoder(
                 n_components,
                 n_batches,
@@ -99,15 +101,19 @@ class _Trainer:
             self.critic = discriminator(n_components, n_batches, settings.n_hidden).to(device)
         self.settings, self.n_batches, self.n_steps = settings, n_batches, n_steps
         self.parameters = list(self.network.parameters())
-        # Decay pulls weight matrices to zero; scales and biases it would only distort.
+        # Decay pulls matrices to zero; scales, shifts and biases it would only distort.
+        decayed = ("weight", "linear_in")
+        matrices = [p for name, p in self.network.named_parameters() if p.ndim > 1 and name.endswith(decayed)]
+        others = [p for p in self.parameters if not any(p is matrix for matrix in matrices)]
         groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=_CRITIC_LEARNING_RATE, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: one_cycle(step / n_steps))
         self.step_number = 0
+        self.adversary_share = 1.0
 
     def step(
         self, x: torch.Tensor, codes: torch.Tensor, support: torch.Tensor, anchored: torch.Tensor, n: int
@@ -124,7 +130,8 @@ class _Trainer:
             anchors = _losses.displacement(z[:n][anchored], z[n:], group)
         if self.settings.adversary_weight:
             ramp = min(1.0, self.step_number / (_ADVERSARY_RAMP * self.n_steps))
-            guess = self.critic(_losses.reverse_gradient(z[:n], self.settings.adversary_weight * ramp))
+            weight = self.settings.adversary_weight * self.adversary_share * ramp
+            guess = self.critic(_losses.reverse_gradient(z[:n], weight))
             adversary = (support * F.cross_entropy(guess, codes[:n], reduction="none")).mean()
         loss = reconstruction + self.settings.anchor_weight * anchors + adversary
         losses = torch.stack([reconstruction, anchors, adversary]).tolist()
@@ -133,7 +140,8 @@ class _Trainer:
         self.optimizer.zero_grad()
         self.critic_optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, _CLIP)
+        if not nn.utils.clip_grad_norm_(self.parameters, _CLIP).isfinite():
+            raise FloatingPointError(str(losses))
         self.optimizer.step()
         self.critic_optimizer.step()
         self.schedule.step()
@@ -205,17 +213,16 @@ def train(
                     break
         except KeyboardInterrupt:
             stopped = "interrupted"
-            _warn(
+            warn(
                 f"training was interrupted at step {trainer.step_number} of {n_steps}; the weights of that step are used."
             )
         except FloatingPointError as error:
             stopped = "diverged"
             trainer.network.load_state_dict(good)
-            _warn(
+            warn(
                 f"training diverged at step {trainer.step_number} of {n_steps} (losses {error}); the last good weights are "
                 f"used. A smaller learning_rate than {settings.learning_rate:g} may help."
             )
-    history.close_epoch(trainer.step_number, settings.n_refreshes - 1, trainer.learning_rate)
     logger.info("training %s after %d steps", stopped, trainer.step_number)
     return Trained(trainer.network.eval(), history.frame(), stopped)
 
@@ -238,27 +245,42 @@ def _round(
     latent = trainer.embed(x, batch)
     found = _anchors.find(latent, codes, trainer.settings.n_neighbors)
     anchors = _anchors.clean(found, latent, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    support = torch.from_numpy(_anchors.support(anchors, latent, codes)).to(device)
+    shares = _anchors.support(anchors, latent, codes)
+    trainer.adversary_share = float(np.clip((1 - _anchors.mixing(latent, codes, shares)) / _MIXING_LACK, 0, 1))
+    support = torch.from_numpy(shares).to(device)
     partners = _anchors.Partners(anchors, len(codes))
     with one_thread(device):
-        while trainer.step_number < until:
-            for cells in _minibatch.epoch(
-                codes, trainer.settings.minibatch_size, rng, composition=trainer.settings.minibatches
-            ):
-                anchored, partner = partners.draw(cells, rng)
-                joint = torch.from_numpy(np.concatenate([cells, partner])).to(device)
-                keep = torch.from_numpy(anchored).to(device)
-                losses = trainer.step(x[joint], batch[joint], support[joint[: len(cells)]], keep, len(cells))
-                history.steps.append(losses)
-                bar.update()
-                if trainer.step_number % _REPORT == 0:
-                    bar.set_postfix_str(
-                        "reconstruction {:.2f}, anchors {:.2f}, adversary {:.2f}".format(*losses), refresh=False
-                    )
-                if trainer.step_number >= until:
-                    break
+        try:
+            while trainer.step_number < until:
+                _epoch(trainer, x, batch, support, partners, codes, until, rng, history, bar)
+                history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
+        finally:
             history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=6)
+def _epoch(
+    trainer: _Trainer,
+    x: torch.Tensor,
+    batch: torch.Tensor,
+    support: torch.Tensor,
+    partners: _anchors.Partners,
+    codes: Codes,
+    until: int,
+    rng: np.random.Generator,
+    history: History,
+    bar: tqdm,
+) -> None:
+    """One pass over the sketch, or what is left of it up to step `until`."""
+    settings = trainer.settings
+    for cells in _minibatch.epoch(codes, settings.minibatch_size, rng, composition=settings.minibatches):
+        anchored, partner = partners.draw(cells, rng)
+        joint = torch.from_numpy(np.concatenate([cells, partner])).to(x.device)
+        keep = torch.from_numpy(anchored).to(x.device)
+        losses = trainer.step(x[joint], batch[joint], support[joint[: len(cells)]], keep, len(cells))
+        history.steps.append(losses)
+        bar.update()
+        if trainer.step_number % _REPORT == 0:
+            text = "reconstruction {:.2f}, anchors {:.2f}, adversary {:.2f}".format(*losses)
+            bar.set_postfix_str(text, refresh=False)
+        if trainer.step_number >= until:
+            return

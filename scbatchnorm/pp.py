@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from scbatchnorm import _anndata, _checks, _io
 from scbatchnorm._model import BatchNormAutoencoder
+from scbatchnorm._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,12 +175,12 @@ def _warn_of_small(batch: Labels, batch_key: str | Sequence[str]) -> None:
     sizes = pd.Series(batch).value_counts(sort=False)
     if len(sizes) == 1:
         msg = f"batch_key={batch_key!r} has one batch only, {sizes.index[0]!r}: the embedding is that of the stem, uncorrected."
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
         return
     single = sizes.index[sizes == 1]
     if len(single):
         msg = f"batches of one cell cannot be aligned reliably; batch_key={batch_key!r} has {len(single)}: {_checks.listed(single)}."
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
 
 
 def _loadings(components: Floats, mask: Bools) -> Floats:

@@ -163,20 +163,22 @@ def test_clean_drops_the_least_similar():
 
 
 def test_clean_drops_wrong_pairs_first():
-    """Pairs that cross to another place than all around them are found among consistent ones."""
+    """Pairs that are not displaced as those around them, be it by more or by less."""
     rng = np.random.default_rng(0)
-    base = rng.normal(0, 0.3, (200, 4)) + np.array([5, 0, 0, 0])
-    points, _, anchors = paired(base, [np.zeros(4), [0, 0.3, 0, 0]])
+    base = rng.normal(0, 1, (200, 4)) * [0, 1, 1, 1] + np.array([10, 0, 0, 0])
+    points, _, anchors = paired(base, [np.zeros(4), [0, 1, 0, 0]])
     wrong = rng.choice(200, 10, replace=False)
-    away = rng.normal(size=(10, 4)) * [0, 1, 1, 1]
-    points[200 + wrong] += (2 * away / np.linalg.norm(away, axis=1, keepdims=True)).astype(np.float32)
+    points[200 + wrong] += np.array([[0, -1, 0, 0], [0, 0, 1, -1]], dtype=np.float32)[np.arange(10) % 2]
     kept = _anchors.clean(anchors, points, displaced=0.05, dissimilar=0)
     assert sorted(kept.left) == sorted(set(range(200)) - set(wrong))
 
 
 def test_clean_without_anchors():
     empty = np.empty(0, dtype=np.intp)
-    assert len(_anchors.clean(Anchors(empty, empty, empty), np.ones((3, 2), np.float32))) == 0
+    assert (
+        len(_anchors.clean(Anchors(empty, empty, empty), np.ones((3, 2), np.float32), displaced=0.2, dissimilar=0.1))
+        == 0
+    )
 
 
 @pytest.mark.parametrize("n_batches", [2, 5])

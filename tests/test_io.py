@@ -97,7 +97,7 @@ def test_restored_parameters_fit_again(adata, brief, tmp_path):
         lambda b: b == "c",
         lambda b: np.searchsorted(["a", "b", "c"], b),
         lambda b: np.searchsorted(["a", "b", "c"], b) / 2,
-        lambda b: pd.Categorical(np.searchsorted(["a", "b", "c"], b)),
+        lambda b: pd.Series(np.searchsorted(["a", "b", "c"], b)).astype("category").array,
     ],
     ids=["bool", "int", "float", "categories of int"],
 )
@@ -173,7 +173,8 @@ def test_incomplete_records_are_refused(record):
     for name in set(record) - UNNECESSARY:
         with pytest.raises(ValueError, match="the record does not hold a model"):
             restored({key: value for key, value in record.items() if key != name})
-    for name in record["weights"]:
+    # torch does without the count of minibatches, which nothing uses.
+    for name in (name for name in record["weights"] if not name.endswith("num_batches_tracked")):
         weights = {key: value for key, value in record["weights"].items() if key != name}
         with pytest.raises(ValueError, match="the record does not hold a model"):
             restored(record | {"weights": weights})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ class Adaptor(BatchNormAutoencoder):
     def fit(self, X, y=None):
         return super().fit(X, np.arange(_num_samples(X)) % 2)
 
-    def transform(self, X):
+    def transform(self, X, batch=None):
         return super().transform(X, np.zeros(_num_samples(X), dtype=int))
 
     def fit_transform(self, X, y=None):
@@ -95,7 +97,7 @@ def test_parameters_are_those_given(brief):
     assert clone(model).get_params() == model.get_params()
     assert repr(BatchNormAutoencoder(n_components=7)) == "BatchNormAutoencoder(n_components=7)"
     with pytest.raises(TypeError, match="positional"):
-        BatchNormAutoencoder(50, "pca")
+        BatchNormAutoencoder(50, "pca")  # type: ignore[call-arg]
 
 
 def test_clone_is_not_fitted(fitted, X, batch):
@@ -347,3 +349,38 @@ def test_strength_is_logged(X, batch, brief, caplog):
     with caplog.at_level(logging.INFO, logger="scbatchnorm"):
         brief(strength=0).fit(X, batch)
     assert "strength 0.00: set by the caller" in caplog.messages
+
+
+MEMORY = """
+import resource
+import numpy as np
+from scipy import sparse
+from scbatchnorm import BatchNormAutoencoder
+
+def matrix(n_cells, n_genes=3000, stored=240):
+    rng = np.random.default_rng(0)
+    first = (np.arange(stored) * n_genes // stored).astype(np.int32)
+    indices = np.empty((n_cells, stored), dtype=np.int32)
+    for row in indices:
+        row[:] = first + rng.integers(0, n_genes // stored, stored, dtype=np.int32)
+    indptr = np.arange(n_cells + 1, dtype=np.int32) * stored
+    return sparse.csr_matrix((rng.random(indices.size, dtype=np.float32), indices.ravel(), indptr), (n_cells, n_genes))
+
+def fit(X):
+    model = BatchNormAutoencoder(n_components=3, strength=1.0, n_epochs=1, min_steps=5, max_steps=5, n_refreshes=1)
+    model.fit_transform(X, np.arange(X.shape[0]) % 3)
+
+fit(matrix(300))  # so that libraries are loaded
+X = matrix(50_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fit(X)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory has another unit elsewhere")
+def test_sparse_data_are_not_densified():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    added, dense = int(done.stdout) * 1024, 50_000 * 3000 * 4
+    assert added < 0.9 * dense

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import pickle
 import re
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -20,6 +21,9 @@ from sklearn.base import clone
 
 from scbatchnorm import BatchNormAutoencoder
 from scbatchnorm.pp import integrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def digest(adata: ad.AnnData) -> dict[str, str]:
@@ -117,6 +121,7 @@ def test_copy(prepared, brief):
     before = digest(prepared)
     result = integrate(prepared, "batch", model=brief(), copy=True)
     assert digest(prepared) == before
+    assert result is not None
     assert "X_scbatchnorm" in result.obsm
     integrate(prepared, "batch", model=brief())
     assert digest(result) == digest(prepared)
@@ -254,7 +259,7 @@ def test_model_excludes_its_own_parameters(given_too, adata, brief):
 
 def test_model_must_be_one(adata):
     with pytest.raises(TypeError, match="model must be a BatchNormAutoencoder; got str"):
-        integrate(adata, "batch", model="pca")
+        integrate(adata, "batch", model="pca")  # type: ignore[arg-type]
 
 
 def test_identity_needs_a_representation(adata, brief):
@@ -291,16 +296,16 @@ def test_every_cell_a_batch(annotated, brief):
     assert np.isfinite(adata.obsm["X_scbatchnorm"]).all()
 
 
-BATCH_COLUMNS = {
+BATCH_COLUMNS: dict[str, Callable[[np.ndarray], Any]] = {
     "int": lambda b: np.searchsorted(["a", "b", "c"], b),
     "float": lambda b: np.searchsorted(["a", "b", "c"], b) / 2,
     "str": lambda b: b.astype(object),
     "unicode": lambda b: np.array([{"a": "Charité 1", "b": "東京", "c": "🧬 / x"}[level] for level in b]),
     "unused categories": lambda b: pd.Categorical(b, categories=["z", "c", "b", "y", "a"]),
-    "categories of numbers": lambda b: pd.Categorical(np.searchsorted(["a", "b", "c"], b)),
+    "categories of numbers": lambda b: pd.Series(np.searchsorted(["a", "b", "c"], b)).astype("category").array,
     "mixed types": lambda b: pd.Series([{"a": 1, "b": "1", "c": 2}[level] for level in b], dtype=object).to_numpy(),
-    "nullable": lambda b: pd.array(np.searchsorted(["a", "b", "c"], b), dtype="Int64"),
-    "dates": lambda b: pd.to_datetime("2026-01-01") + pd.to_timedelta(np.searchsorted(["a", "b", "c"], b), unit="D"),
+    "nullable": lambda b: pd.Series(np.searchsorted(["a", "b", "c"], b)).astype("Int64").array,
+    "dates": lambda b: pd.to_datetime([f"2026-01-0{np.searchsorted(['a', 'b', 'c'], level) + 1}" for level in b]),
 }
 
 
@@ -369,6 +374,7 @@ def test_copies_of_all_forms(form, prepared, brief, tmp_path):
     before = digest(changed)
     result = integrate(changed, "batch", model=brief(strength=0), copy=True)
     assert digest(changed) == before
+    assert result is not None
     assert "X_scbatchnorm" in result.obsm
     assert not result.isbacked
 
@@ -472,7 +478,7 @@ def broken_representation(adata):
 MISSING = ["a"] * 45 + ["b"] * 45
 MISSING[10] = MISSING[20] = None  # type: ignore[call-overload]
 PLACE = "in cell 'cell3', feature 'gene4'"
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[ad.AnnData], None], dict[str, Any], type[Exception], str]] = {
     "batch_key missing": (nothing, {"batch_key": "Batch"}, KeyError, "batch_key='Batch' .*columns: batch"),
     "second batch_key missing": (nothing, {"batch_key": ["batch", "x"]}, KeyError, "batch_key='x' .*columns: batch"),
     "no batch_key": (nothing, {"batch_key": []}, ValueError, "batch_key must be"),

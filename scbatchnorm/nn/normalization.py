@@ -33,6 +33,8 @@ class Moments:
 
     def add(self, rows: torch.Tensor) -> None:
         """Take in `rows`, shape (cells, features)."""
+        if not len(rows):
+            return
         rows = rows.detach().double().cpu()
         count, mean = len(rows), rows.mean(0)
         square = (rows - mean).square().sum(0)
