@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import ArrayLike
-
     from sklearn.utils import Tags
 
     from scbatchnorm._minibatch import Composition

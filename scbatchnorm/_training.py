@@ -36,11 +36,14 @@ _ADVERSARY_RAMP = 0.3
 _FIRST = 0.04
 _CLIP = 10.0
 _CRITIC_LEARNING_RATE = 1e-3
-# The adversary has its full weight while mixing lacks this much of what chance would give, and none when it lacks nothing.
-_MIXING_LACK = 0.25
+# What batches still lack of being mixed after the offsets: up to the first the network has nothing to learn but to
+# reconstruct, from the second on its losses have their full weights.
+_LACK_NOTHING = 0.0
+_LACK_FULL = 0.10
 # Shares of the anchors that are left out as doubtful at each refresh.
-_DISPLACED = 0.2
-_DISSIMILAR = 0.0
+_DISPLACED = 0.1
+_DISSIMILAR = 0.15
+_SUPPORT_POWER = 2.0
 # The bar's text is renewed every so many steps.
 _REPORT = 20
 
@@ -113,7 +116,7 @@ class _Trainer:
         self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=_CRITIC_LEARNING_RATE, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: one_cycle(step / n_steps))
         self.step_number = 0
-        self.adversary_share = 1.0
+        self.pull = 1.0  # share of their weights that the losses between batches have
 
     def step(
         self, x: torch.Tensor, codes: torch.Tensor, support: torch.Tensor, anchored: torch.Tensor, n: int
@@ -130,10 +133,10 @@ class _Trainer:
             anchors = _losses.displacement(z[:n][anchored], z[n:], group)
         if self.settings.adversary_weight:
             ramp = min(1.0, self.step_number / (_ADVERSARY_RAMP * self.n_steps))
-            weight = self.settings.adversary_weight * self.adversary_share * ramp
+            weight = self.settings.adversary_weight * self.pull * ramp
             guess = self.critic(_losses.reverse_gradient(z[:n], weight))
             adversary = (support * F.cross_entropy(guess, codes[:n], reduction="none")).mean()
-        loss = reconstruction + self.settings.anchor_weight * anchors + adversary
+        loss = reconstruction + self.settings.anchor_weight * self.pull * anchors + adversary
         losses = torch.stack([reconstruction, anchors, adversary]).tolist()
         if not np.isfinite(losses).all():
             raise FloatingPointError(str(losses))
@@ -245,8 +248,13 @@ def _round(
     latent = trainer.embed(x, batch)
     found = _anchors.find(latent, codes, trainer.settings.n_neighbors)
     anchors = _anchors.clean(found, latent, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    shares = _anchors.support(anchors, latent, codes)
-    trainer.adversary_share = float(np.clip((1 - _anchors.mixing(latent, codes, shares)) / _MIXING_LACK, 0, 1))
+    shares = _anchors.support(anchors, latent, codes) ** np.float32(_SUPPORT_POWER)
+    if refresh == 0:
+        lack = 1 - _anchors.mixing(latent, codes, shares)
+        trainer.pull = float(np.clip((lack - _LACK_NOTHING) / (_LACK_FULL - _LACK_NOTHING), 0, 1))
+        logger.info(
+            "mixing lacks %.2f after the offsets: the network's losses have %.2f of their weights", lack, trainer.pull
+        )
     support = torch.from_numpy(shares).to(device)
     partners = _anchors.Partners(anchors, len(codes))
     with one_thread(device):

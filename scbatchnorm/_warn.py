@@ -11,7 +11,7 @@ _PACKAGE = str(Path(__file__).parent)
 
 def warn(message: str) -> None:
     """Issue a UserWarning at the innermost caller outside this package."""
-    level = 1
+    level = 2
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]

@@ -23,10 +23,14 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def expression(n_cells: int = 90, n_genes: int = 40, *, seed: int = 0) -> np.ndarray:
-    """Log-normalised expression of two cell types; the last third of the cells, the last batch, is shifted."""
+    """Log-normalised expression of two cell types; the last third of the cells, the last batch, is shifted.
+
+    The types are shifted differently, so that something is left for the network when batches are moved as a whole.
+    """
     rng = np.random.default_rng(seed)
     rate = np.where(np.arange(n_cells)[:, None] % 2 == np.arange(n_genes) % 2, 2.0, 0.5)
-    rate[2 * n_cells // 3 :, : n_genes // 3] += 1
+    rate[2 * n_cells // 3 :: 2, : n_genes // 3] += 4
+    rate[2 * n_cells // 3 + 1 :: 2, 2 * n_genes // 3 :] += 4
     return np.log1p(rng.poisson(rate) * rng.uniform(0.8, 1.2, (n_cells, 1))).astype(np.float32)
 
 
