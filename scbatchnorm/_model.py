@@ -115,7 +115,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         n_epochs: int = 10,
         min_steps: int = 800,
         max_steps: int = 2000,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 3e-3,
         weight_decay: float = 1e-4,
         offsets: bool = True,
         anchor_weight: float = 1.0,
