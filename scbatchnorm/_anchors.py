@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PER_BATCH = 1000
 _IN_ALL = 16_000
 _AT_LEAST = 50
+_PAIRS_OF_BATCHES = 500
 # Rounds of the offsets, and the share of anchors with the lowest cosine that each leaves out.
 _ROUNDS = 2
 _ALIGN_DISSIMILAR = 0.15
@@ -81,14 +82,20 @@ def sketch(codes: Codes, per_batch: int, rng: np.random.Generator) -> Codes:
     return np.sort(np.concatenate(kept))
 
 
-def find(points: Floats, codes: Codes, k: int) -> Anchors:
-    """Mutual `k` nearest neighbours, by cosine, between every two batches of `points` (cells, components)."""
+def find(points: Floats, codes: Codes, k: int, rng: np.random.Generator | None = None) -> Anchors:
+    """Mutual `k` nearest neighbours, by cosine, between every two batches of `points` (cells, components).
+
+    With `rng`, and so many batches that there are more than 500 pairs of them, 500 random pairs are searched.
+    """
     points = unit(points)
     n_batches = int(codes.max()) + 1
     rows = [np.flatnonzero(codes == level) for level in range(n_batches)]
     tensors = [torch.from_numpy(np.ascontiguousarray(points[r], dtype=np.float32)) for r in rows]
     left, right, group = [], [], []
-    for u, v in combinations(range(n_batches), 2):
+    pairs = list(combinations(range(n_batches), 2))
+    if rng is not None and len(pairs) > _PAIRS_OF_BATCHES:
+        pairs = [pairs[p] for p in rng.choice(len(pairs), _PAIRS_OF_BATCHES, replace=False)]
+    for u, v in pairs:
         i, j = _mutual(tensors[u] @ tensors[v].T, k)
         left.append(rows[u][i])
         right.append(rows[v][j])
@@ -114,17 +121,18 @@ def clean(anchors: Anchors, points: Floats, *, displaced: float, dissimilar: flo
     """Anchors without those that disagree with the anchors around them.
 
     Two filters, one after the other and within each pair of batches: the share `displaced` whose displacement is
-    furthest from the median displacement of the 15 nearest anchors, then the share `dissimilar` with the
+    furthest from the mean displacement of the 15 nearest anchors, then the share `dissimilar` with the
     lowest cosine. What a private cell type is wrongly anchored to differs in both.
     """
     points = unit(points)
     keep = []
     for members in anchors.groups():
-        i, j = anchors.left[members], anchors.right[members]
-        displacement = points[i] - points[j]
-        around = displacement[nearest(points[i] + points[j], points[i] + points[j], _LOCAL)]
-        deviation = np.linalg.norm(displacement - np.median(around, axis=1), axis=1)
-        members = members[_lowest(deviation, displaced)]
+        if displaced:
+            i, j = anchors.left[members], anchors.right[members]
+            displacement = points[i] - points[j]
+            around = displacement[nearest(points[i] + points[j], points[i] + points[j], _LOCAL)]
+            deviation = np.linalg.norm(displacement - around.mean(axis=1), axis=1)
+            members = members[_lowest(deviation, displaced)]
         distance = np.linalg.norm(points[anchors.left[members]] - points[anchors.right[members]], axis=1)
         keep.append(members[_lowest(distance, dissimilar)])
     return anchors[np.sort(np.concatenate(keep))] if keep else anchors
@@ -142,11 +150,9 @@ def align(points: Floats, scores: Floats, codes: Codes, k: int, rng: np.random.G
     that the first offsets have moved; the displacements are always those of `points`.
     """
     n_batches = int(codes.max()) + 1
-    rows = sketch(codes, per_batch(n_batches), rng)
-    points, scores, codes = points[rows], scores[rows], codes[rows]
     found = np.zeros((n_batches, points.shape[1]), dtype=np.float32)
     for _ in range(_ROUNDS):
-        anchors = clean(find(scores, codes, k), scores, displaced=0, dissimilar=_ALIGN_DISSIMILAR)
+        anchors = clean(find(scores, codes, k, rng), scores, displaced=0, dissimilar=_ALIGN_DISSIMILAR)
         found = offsets(anchors, points, n_batches)
         scores = points - found[codes]
     return found

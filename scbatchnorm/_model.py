@@ -274,8 +274,10 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         return _strength.Strength(float(self.strength), float("nan"), "set by the caller")
 
     def _find_offsets(self, X: Matrix, points: Floats, codes: Codes, rng: np.random.Generator) -> Floats:
-        scores = _stem.batchwise_scores(X, codes, points.shape[1], rng)
-        return _anchors.align(points, scores, codes, self.n_neighbors, rng)
+        """Offset of each batch, shape (batches, components), from a sketch of the cells."""
+        rows = _anchors.sketch(codes, _anchors.per_batch(len(self.batches_)), rng)
+        scores = _stem.batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
+        return _anchors.align(points[rows], scores, codes[rows], self.n_neighbors, rng)
 
     def _train(self, points: Floats, codes: Codes, rng: np.random.Generator, device: torch.device) -> None:
         trained = _training.train(

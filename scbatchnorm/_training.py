@@ -43,7 +43,8 @@ _LACK_FULL = 0.10
 # Shares of the anchors that are left out as doubtful at each refresh.
 _DISPLACED = 0.1
 _DISSIMILAR = 0.15
-_SUPPORT_POWER = 2.0
+# Cells take part by this power of their support, so that private states with a few wrong anchors are nearly left alone.
+_SUPPORT_POWER = 2
 # The bar's text is renewed every so many steps.
 _REPORT = 20
 
@@ -246,9 +247,9 @@ def _round(
     codes = codes[rows]
     x, batch = torch.from_numpy(points[rows]).to(device), torch.from_numpy(codes).to(device)
     latent = trainer.embed(x, batch)
-    found = _anchors.find(latent, codes, trainer.settings.n_neighbors)
+    found = _anchors.find(latent, codes, trainer.settings.n_neighbors, rng)
     anchors = _anchors.clean(found, latent, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    shares = _anchors.support(anchors, latent, codes) ** np.float32(_SUPPORT_POWER)
+    shares = _anchors.support(anchors, latent, codes) ** _SUPPORT_POWER
     if refresh == 0:
         lack = 1 - _anchors.mixing(latent, codes, shares)
         trainer.pull = float(np.clip((lack - _LACK_NOTHING) / (_LACK_FULL - _LACK_NOTHING), 0, 1))
