@@ -68,9 +68,9 @@ def nearest(query: Floats, reference: Floats, k: int) -> Codes:
     return torch.cat(found).numpy()
 
 
-def per_batch(n_batches: int) -> int:
-    """Cells of each batch that anchors are sought among."""
-    return max(_AT_LEAST, min(_PER_BATCH, _IN_ALL // n_batches))
+def per_batch(n_batches: int, most: int = _PER_BATCH) -> int:
+    """Cells of each batch that anchors are sought among, at most `most`: fewer the more batches there are."""
+    return max(_AT_LEAST, min(most, _IN_ALL // n_batches))
 
 
 def sketch(codes: Codes, per_batch: int, rng: np.random.Generator) -> Codes:

@@ -64,13 +64,13 @@ def coherence(points: Floats, codes: Codes, rng: np.random.Generator) -> float:
     pairs around it, divided by its expectation if each displacement had a random sign (pairs that share a cell share
     it). Returned is the 30 % quantile over all pairs, so that most shared states have to agree; nan without pairs.
     """
-    rows = _anchors.sketch(codes, _CELLS, rng)
+    n_batches = int(codes.max()) + 1
+    rows = _anchors.sketch(codes, _anchors.per_batch(n_batches, _CELLS), rng)
     points, codes = points[rows], codes[rows]
-    anchors = _anchors.find(points, codes, _NEIGHBOURS)
+    anchors = _anchors.find(points, codes, _NEIGHBOURS, rng)
     directed = np.concatenate(
         [np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1
     )
-    n_batches = int(codes.max()) + 1
     ratios = []
     group = codes[directed[0]] * n_batches + codes[directed[1]]
     for g in np.unique(group):

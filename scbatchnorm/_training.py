@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser of a process loads it anyway: seconds that belong to import, not to a fit
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -36,10 +37,9 @@ _ADVERSARY_RAMP = 0.3
 _FIRST = 0.04
 _CLIP = 10.0
 _CRITIC_LEARNING_RATE = 1e-3
-# What batches still lack of being mixed after the offsets: up to the first the network has nothing to learn but to
-# reconstruct, from the second on its losses have their full weights.
-_LACK_NOTHING = 0.0
-_LACK_FULL = 0.10
+# If batches lack less than this of being mixed after the offsets, the losses between them count the less; a network that
+# has nothing to align only reconstructs.
+_MIXING_LACK = 0.10
 # Shares of the anchors that are left out as doubtful at each refresh.
 _DISPLACED = 0.1
 _DISSIMILAR = 0.15
@@ -252,7 +252,7 @@ def _round(
     shares = _anchors.support(anchors, latent, codes) ** _SUPPORT_POWER
     if refresh == 0:
         lack = 1 - _anchors.mixing(latent, codes, shares)
-        trainer.pull = float(np.clip((lack - _LACK_NOTHING) / (_LACK_FULL - _LACK_NOTHING), 0, 1))
+        trainer.pull = float(np.clip(lack / _MIXING_LACK, 0, 1))
         logger.info(
             "mixing lacks %.2f after the offsets: the network's losses have %.2f of their weights", lack, trainer.pull
         )
