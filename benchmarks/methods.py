@@ -107,7 +107,7 @@ def scvi(adata: AnnData, batch_key: str, seed: int) -> np.ndarray:
 
 
 METHODS = {
-    "scbatchnorm": Method(scbatchnorm, ("scbatchnorm",), "scbatchnorm"),
+    "scbatchnorm": Method(scbatchnorm, ("scbatchnorm.pp",), "scbatchnorm"),
     "unintegrated": Method(unintegrated, ("scanpy",), "scanpy", stochastic=False),
     "harmony": Method(harmony, ("harmonypy",), "harmonypy"),
     "scanorama": Method(scanorama, ("scanorama",), "scanorama"),

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, svds
 
 if TYPE_CHECKING:
     from scbatchnorm._typing import Codes, Floats, Matrix
 
+# Cells that are dense at once; and when the covariance of the features is the quicker way to their principal axes.
+_BLOCK = 1024
+_MOST_FEATURES = 4000
+_TALL = 3
 # What is smaller than this share of the data is rounding of float32.
 _ROUNDING = 1e-5
 
@@ -111,13 +116,39 @@ def _centred_svd(
 ) -> tuple[Floats, Floats]:
     """Scores (cells, components) and orthonormal axes (features, components) of `X - mean[codes]`.
 
-    ARPACK on an implicit operator: the centred matrix is never formed. Axes are signed so that their largest
-    entry is positive, which makes them reproducible.
+    Axes are signed so that their largest entry is positive, which makes them reproducible.
     """
-    n_groups = len(mean)
-    member = sparse.csr_matrix(
-        (np.ones(len(codes), np.float32), (codes, np.arange(len(codes)))), (n_groups, len(codes))
-    )
+    k = min(n_components, min(X.shape) - 1)
+    probe = rng.standard_normal(X.shape[1]).astype(np.float32)
+    product = X @ probe
+    if np.linalg.norm(product - (mean @ probe)[codes]) <= _ROUNDING * np.linalg.norm(product):
+        # All cells of a group are alike: no direction is better than another.
+        return np.zeros((X.shape[0], k), np.float32), np.eye(X.shape[1], k, dtype=np.float32)
+    if X.shape[1] <= _MOST_FEATURES and X.shape[0] > _TALL * X.shape[1]:
+        axes = _axes_of_covariance(X, mean, codes, k)
+    else:
+        axes = _axes_by_arpack(X, mean, codes, k, rng)
+    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(k)])
+    axes = np.ascontiguousarray(axes * np.where(sign == 0, 1, sign), dtype=np.float32)
+    return np.asarray(X @ axes, dtype=np.float32) - (mean @ axes)[codes], axes
+
+
+def _axes_of_covariance(X: Matrix, mean: Floats, codes: Codes, k: int) -> Floats:
+    """Principal axes, first one first, from the covariance of the features, added up over blocks of cells."""
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for start in range(0, X.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        block = X[rows].toarray() if sparse.issparse(X) else X[rows]
+        block = block - mean[codes[rows]]
+        total += block.T @ block
+    last = X.shape[1] - 1
+    return eigh(total, subset_by_index=(last - k + 1, last))[1][:, ::-1]
+
+
+def _axes_by_arpack(X: Matrix, mean: Floats, codes: Codes, k: int, rng: np.random.Generator) -> Floats:
+    """Principal axes, first one first, by ARPACK on an implicit operator: the centred matrix is never formed."""
+    shape = (len(mean), len(codes))
+    member = sparse.csr_matrix((np.ones(len(codes), np.float32), (codes, np.arange(len(codes)))), shape)
 
     def centred(v: Floats) -> Floats:
         v = v.ravel()
@@ -127,16 +158,7 @@ def _centred_svd(
         u = u.ravel()
         return X.T @ u - mean.T @ (member @ u)
 
-    k = min(n_components, min(X.shape) - 1)
-    probe = rng.standard_normal(X.shape[1]).astype(np.float32)
-    if np.linalg.norm(centred(probe)) <= _ROUNDING * np.linalg.norm(X @ probe):
-        # All cells of a group are alike: no direction is better than another, and ARPACK would refuse.
-        return np.zeros((X.shape[0], k), np.float32), np.eye(X.shape[1], k, dtype=np.float32)
     operator = LinearOperator(X.shape, matvec=centred, rmatvec=centred_t, dtype=np.float32)
     start = rng.standard_normal(min(X.shape)).astype(np.float32)
-    u, s, vt = svds(operator, k=k, v0=start)
-    order = np.argsort(-s)
-    axes = vt[order].T
-    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(k)])
-    sign[sign == 0] = 1
-    return (u[:, order] * s[order] * sign).astype(np.float32), np.ascontiguousarray(axes * sign, dtype=np.float32)
+    _, size, axes = svds(operator, k=k, v0=start)
+    return axes[np.argsort(-size)].T

@@ -37,6 +37,7 @@ _ADVERSARY_RAMP = 0.3
 _FIRST = 0.04
 _CLIP = 10.0
 _CRITIC_LEARNING_RATE = 1e-3
+_CRITIC_DECAY = 1e-2
 # If batches lack less than this of being mixed after the offsets, the losses between them count the less; a network that
 # has nothing to align only reconstructs.
 _MIXING_LACK = 0.10
@@ -109,13 +110,15 @@ class _Trainer:
         decayed = ("weight", "linear_in")
         matrices = [p for name, p in self.network.named_parameters() if p.ndim > 1 and name.endswith(decayed)]
         others = [p for p in self.parameters if not any(p is matrix for matrix in matrices)]
-        groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=_CRITIC_LEARNING_RATE, fused=True)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: one_cycle(step / n_steps))
+        critic = {"params": list(self.critic.parameters()), "lr": _CRITIC_LEARNING_RATE, "weight_decay": _CRITIC_DECAY}
+        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others}, critic]
+        # One optimiser for both sides: the gradient between them is turned round, not alternated.
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0, fused=True)
+
+        def share(step: int) -> float:
+            return one_cycle(step / n_steps)
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [share, share, lambda _: 1.0])
         self.step_number = 0
         self.pull = 1.0  # share of their weights that the losses between batches have
 
@@ -142,12 +145,10 @@ class _Trainer:
         if not np.isfinite(losses).all():
             raise FloatingPointError(str(losses))
         self.optimizer.zero_grad()
-        self.critic_optimizer.zero_grad()
         loss.backward()
         if not nn.utils.clip_grad_norm_(self.parameters, _CLIP).isfinite():
             raise FloatingPointError(str(losses))
         self.optimizer.step()
-        self.critic_optimizer.step()
         self.schedule.step()
         self.step_number += 1
         return losses
