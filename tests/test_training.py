@@ -215,7 +215,7 @@ def test_matrices_decay_and_biases_and_scales_do_not():
     trainer = _training._Trainer(5, 2, 24, brief(weight_decay=0.1), 0, CPU)
     groups = trainer.optimizer.param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert decay.keys() == {id(p) for p in trainer.network.parameters()}
+    assert decay.keys() == {id(p) for part in (trainer.network, trainer.critic) for p in part.parameters()}
     linear = [m for m in trainer.network.modules() if isinstance(m, nn.Linear)]
     assert all(decay[id(m.weight)] == 0.1 for m in linear)
     still = {n for n, p in trainer.network.named_parameters() if decay[id(p)] == 0}
