@@ -5,10 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from scbatchnorm._typing import Codes, Floats
+
+# Cells that pass a network at once; no result depends on it.
+_CHUNK = 8192
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -41,3 +47,20 @@ def one_thread(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def run(
+    network: torch.nn.Module,
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    points: Floats,
+    codes: Codes,
+) -> Floats:
+    """`function` of `points` (cells, components) and batch `codes`, in chunks, where `network` lives; back on the CPU."""
+    device = next(network.parameters()).device
+    out = []
+    for start in range(0, len(points), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        result = function(torch.from_numpy(points[chunk]).to(device), torch.from_numpy(codes[chunk]).to(device))
+        out.append(result.cpu().numpy())
+    return np.concatenate(out)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
+    import torch
     from anndata import AnnData
     from numpy.typing import ArrayLike
     from sklearn.utils import Tags
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from scbatchnorm.nn.network import Autoencoder, Normalization
 
 logger = logging.getLogger(__name__)
-
-# Cells that pass the network at once in `transform`; the result does not depend on it.
-_CHUNK = 8192
 
 
 class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
@@ -214,7 +211,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         codes = _batches.codes(batch, self.batches_, matrix.shape[0])
         points = self.stem_.encode(matrix)
         if self.network_ is not None:
-            latent = self._run(self.network_.encode, points - self.offsets_[codes], codes)
+            latent = _device.run(self.network_, self.network_.encode, points - self.offsets_[codes], codes)
             points = points + np.float32(self.strength_.value) * (latent - points)
         return self.stem_.embed(points)
 
@@ -285,23 +282,12 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         )
         self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
         network = self.network_
-        recalibrate(network, lambda: self._run(network, points, codes))
+        recalibrate(network, lambda: _device.run(network, network.reconstruct, points, codes))
         network.cpu()
 
     def _decode(self, points: Floats, codes: Codes) -> Floats:
         """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
         if self.network_ is None:
             return points
-        seen = self._run(self.network_.decode, points, codes) + self.offsets_[codes]
+        seen = _device.run(self.network_, self.network_.decode, points, codes) + self.offsets_[codes]
         return points + np.float32(self.strength_.value) * (seen - points)
-
-    @torch.no_grad()
-    def _run(self, function: Any, points: Floats, codes: Codes) -> Floats:
-        """`function` of points and batches, in chunks, back as an array on the CPU."""
-        device = next(self.network_.parameters()).device if self.network_ is not None else torch.device("cpu")
-        out = []
-        for start in range(0, len(points), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            result = function(torch.from_numpy(points[chunk]).to(device), torch.from_numpy(codes[chunk]).to(device))
-            out.append((result[0] if isinstance(result, tuple) else result).cpu().numpy())
-        return np.concatenate(out)

@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import _num_samples
 
-from scbatchnorm import BatchNormAutoencoder, _model
+from scbatchnorm import BatchNormAutoencoder, _device
 
 
 class Adaptor(BatchNormAutoencoder):
@@ -133,7 +133,7 @@ def test_features_of_a_data_frame(X, batch, brief):
 def test_embedding_depends_on_nothing_but_the_cell(rows, chunk, fitted, X, batch, monkeypatch):
     """Whatever the cells beside it, their order, their number and the size of the chunks."""
     expected = fitted.transform(X, batch)[rows]
-    monkeypatch.setattr(_model, "_CHUNK", chunk)
+    monkeypatch.setattr(_device, "_CHUNK", chunk)
     np.testing.assert_allclose(fitted.transform(X[rows], batch[rows]), expected, atol=1e-5)
 
 

@@ -81,6 +81,10 @@ class Autoencoder(nn.Module):
         z = self._encode(x, one_hot)
         return z, self._decode(z, one_hot)
 
+    def reconstruct(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Reconstruction alone: passes every layer."""
+        return self(x, codes)[1]
+
     def _encode(self, x: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
         residual = self.encoder(torch.cat([x, _CODE_SCALE * one_hot], dim=1))
         # (cells, batches * components): x in the block of its batch, zeros elsewhere
