@@ -111,7 +111,11 @@ class _Trainer:
         matrices = [p for name, p in self.network.named_parameters() if p.ndim > 1 and name.endswith(decayed)]
         others = [p for p in self.parameters if not any(p is matrix for matrix in matrices)]
         critic = {"params": list(self.critic.parameters()), "lr": _CRITIC_LEARNING_RATE, "weight_decay": _CRITIC_DECAY}
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others}, critic]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others},
+            critic,
+        ]
         # One optimiser for both sides: the gradient between them is turned round, not alternated.
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0, fused=True)
 
