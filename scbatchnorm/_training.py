@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from scbatchnorm import _anchors, _losses, _minibatch
 from scbatchnorm._device import one_thread
 from scbatchnorm._history import History
+from scbatchnorm._schedule import one_cycle
 from scbatchnorm._warn import warn
 from scbatchnorm.nn.network import Autoencoder, discriminator
 
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Share of the steps over which the learning rate rises, and the adversary comes in.
-_WARM_UP = 0.1
+# Share of the steps over which the adversary comes in.
 _ADVERSARY_RAMP = 0.3
-# The learning rate starts at this share of its peak.
-_FIRST = 0.04
 _CLIP = 10.0
 _CRITIC_LEARNING_RATE = 1e-3
 _CRITIC_DECAY = 1e-2
@@ -169,14 +166,6 @@ class _Trainer:
         z = self.network.encode(x, codes).cpu().numpy()
         self.network.train()
         return z
-
-
-def one_cycle(progress: float) -> float:
-    """Share of the peak learning rate after this share of the steps: up over the first tenth, then down, by half cosines."""
-    rising = progress < _WARM_UP
-    phase = progress / _WARM_UP if rising else 1 - (progress - _WARM_UP) / (1 - _WARM_UP)
-    share = 0.5 - 0.5 * math.cos(math.pi * phase)
-    return max(_FIRST, share) if rising else share
 
 
 def train(
