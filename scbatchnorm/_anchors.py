@@ -1,7 +1,7 @@
 """Anchors: pairs of cells of two batches that are each other's nearest, and what follows from them.
 
 They are the only signal that moves a batch: the offset between batches, the loss that closes what is left of
-their distance, and the support that says which cells have a counterpart elsewhere at all.
+their distance, and the support that says which cells have a counterpart elsewhere at all (`_support`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PAIRS_OF_BATCHES = 500
 # Rounds of the offsets, and the share of anchors with the lowest cosine that each leaves out.
 _ROUNDS = 2
 _ALIGN_DISSIMILAR = 0.15
-# Pairs, or cells, that a local average is taken over.
+# Pairs that a local average is taken over.
 _LOCAL = 15
 # Query rows compared with all references at once: bounds the memory of a search.
 _ROWS = 2048
@@ -175,35 +175,6 @@ def offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
         target.append(weight * shift[None])
     solution = np.linalg.lstsq(np.concatenate(design), np.concatenate(target), rcond=None)[0]
     return solution.astype(np.float32)
-
-
-def support(anchors: Anchors, points: Floats, codes: Codes) -> Floats:
-    """Share of each cell's 15 nearest neighbours inside its batch that have an anchor, shape (cells,).
-
-    Near 1 for cell states that other batches have too, near 0 for states found in one batch only.
-    """
-    anchored = np.zeros(len(codes), dtype=np.float32)
-    anchored[anchors.left] = 1
-    anchored[anchors.right] = 1
-    points = unit(points)
-    share = np.zeros(len(codes), dtype=np.float32)
-    for level in range(int(codes.max()) + 1):
-        rows = np.flatnonzero(codes == level)
-        share[rows] = anchored[rows[nearest(points[rows], points[rows], _LOCAL)]].mean(axis=1)
-    return share
-
-
-def mixing(points: Floats, codes: Codes, weight: Floats) -> float:
-    """How well batches are mixed: 1 if the 15 nearest neighbours of cells are of other batches as often as by chance.
-
-    Cells count by their `weight`, shape (cells,), for which `support` is meant: a state without counterpart cannot mix.
-    """
-    points = unit(points)
-    neighbours = nearest(points, points, _LOCAL + 1)[:, 1:]
-    others = (codes[neighbours] != codes[:, None]).mean(axis=1)
-    by_chance = 1 - np.bincount(codes)[codes] / len(codes)
-    total = float(weight @ by_chance)
-    return float(weight @ others) / total if total > 0 else 1.0
 
 
 class Partners:

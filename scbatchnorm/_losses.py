@@ -1,4 +1,4 @@
-"""What pulls batches together: the displacement of anchors, and a gradient turned round for the discriminator's opponent."""
+"""What pulls batches together: the displacement of anchors, and a discriminator whose gradient is turned round."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 # Width of the kernel, as a share of the squared distance to the neighbour of this rank.
 _RANK = 10
@@ -35,6 +36,27 @@ def displacement(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -
         kernel = torch.exp(-distance / (_WIDTH * width).clamp_min(1e-12))
         kernel = kernel / kernel.sum(dim=1, keepdim=True)
     return (kernel @ (left - right)).square().sum(dim=1).mean()
+
+
+def discrimination(guess: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """How badly batches are told apart, two at a time, a scalar.
+
+    The logistic loss of a cell's own batch against each other batch. A cell is thus only asked about the batches that share
+    its state, and `weight` can balance each two of them state by state: otherwise a difference in composition, which is no
+    batch effect, would betray the batch and be removed. Scaled so that random guessing costs what it costs in a cross-entropy
+    over all batches whose cells have these weights.
+
+    Parameters
+    ----------
+    guess
+        Unnormalised log-probability of each batch, shape (cells, batches).
+    codes
+        Batch of each cell, shape (cells,).
+    weight
+        Weight of each other batch for each cell, shape (cells, batches); 0 for its own.
+    """
+    own = guess.gather(1, codes[:, None])
+    return math.log2(guess.shape[1]) * (weight * F.softplus(guess - own)).sum(dim=1).mean()
 
 
 class _Reverse(torch.autograd.Function):

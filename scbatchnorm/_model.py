@@ -33,7 +33,8 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
 
     A linear stem (principal components) is followed by a residual network. Between them batches are moved onto each
     other by the median displacement of their anchors (mutual nearest neighbours); the network learns what is left, from
-    three losses: reconstruction, displacement of anchors, and a discriminator that tries to tell batches apart.
+    three losses: reconstruction, displacement of anchors, and a discriminator that tries to tell batches apart, two at
+    a time and only where they share cell states.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         Whether batches are moved onto each other by their anchors before training.
     anchor_weight, adversary_weight
         Weights of the anchor displacement and of the discriminator, beside reconstruction with weight 1; 0 leaves one out.
+        Where batches are mixed already the discriminator has less of its weight.
     n_neighbors
         Nearest neighbours that make two cells of different batches anchors if mutual.
     n_refreshes
@@ -100,11 +102,11 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components: int = 50,
+        n_components: int = 30,
         *,
         stem: Literal["pca", "identity"] = "pca",
         strength: float | Literal["auto"] = "auto",
-        n_hidden: int = 128,
+        n_hidden: int = 96,
         n_layers: int = 2,
         normalization: Normalization = "batch",
         minibatch_size: int = 128,
@@ -112,11 +114,11 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         n_epochs: int = 10,
         min_steps: int = 800,
         max_steps: int = 2000,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 4e-3,
         weight_decay: float = 1e-4,
         offsets: bool = True,
         anchor_weight: float = 1.0,
-        adversary_weight: float = 2.0,
+        adversary_weight: float = 3.0,
         n_neighbors: int = 5,
         n_refreshes: int = 10,
         rng: int | np.random.Generator | None = 0,

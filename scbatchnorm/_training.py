@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch._dynamo  # the first optimiser of a process loads it anyway: seconds that belong to import, not to a fit
 from torch import nn
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from scbatchnorm import _anchors, _losses, _minibatch
+from scbatchnorm import _anchors, _losses, _minibatch, _support
 from scbatchnorm._device import one_thread
+from scbatchnorm._flat import flatten
 from scbatchnorm._history import History
 from scbatchnorm._schedule import one_cycle
 from scbatchnorm._warn import warn
@@ -38,11 +38,13 @@ _CRITIC_DECAY = 1e-2
 # If batches lack less than this of being mixed after the offsets, the losses between them count the less; a network that
 # has nothing to align only reconstructs.
 _MIXING_LACK = 0.10
+# Where batches are mixed the adversary no longer helps, it merges similar types: if they lack less than the first at
+# a refresh, it has less of its weight until the next, but not less than the second.
+_ADVERSARY_LACK = 0.05
+_ADVERSARY_LEAST = 0.15
 # Shares of the anchors that are left out as doubtful at each refresh.
 _DISPLACED = 0.1
 _DISSIMILAR = 0.15
-# Cells take part by this power of their support, so that private states with a few wrong anchors are nearly left alone.
-_SUPPORT_POWER = 2
 # The bar's text is renewed every so many steps.
 _REPORT = 20
 
@@ -102,18 +104,20 @@ class _Trainer:
             ).to(device)
             self.critic = discriminator(n_components, n_batches, settings.n_hidden).to(device)
         self.settings, self.n_batches, self.n_steps = settings, n_batches, n_steps
-        self.parameters = list(self.network.parameters())
         # Decay pulls matrices to zero; scales, shifts and biases it would only distort.
-        decayed = ("weight", "linear_in")
-        matrices = [p for name, p in self.network.named_parameters() if p.ndim > 1 and name.endswith(decayed)]
-        others = [p for p in self.parameters if not any(p is matrix for matrix in matrices)]
-        critic = {"params": list(self.critic.parameters()), "lr": _CRITIC_LEARNING_RATE, "weight_decay": _CRITIC_DECAY}
-        groups: list[dict[str, Any]] = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": others},
-            critic,
+        named = [
+            (p.ndim > 1 and name.endswith(("weight", "linear_in")), p) for name, p in self.network.named_parameters()
         ]
+        matrices = flatten([p for decayed, p in named if decayed])
+        others = flatten([p for decayed, p in named if not decayed])
+        critic = flatten(list(self.critic.parameters()))
+        self.parameters = [matrices, others]
         # One optimiser for both sides: the gradient between them is turned round, not alternated.
+        groups: list[dict[str, Any]] = [
+            {"params": [matrices], "weight_decay": settings.weight_decay},
+            {"params": [others]},
+            {"params": [critic], "lr": _CRITIC_LEARNING_RATE, "weight_decay": _CRITIC_DECAY},
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0, fused=True)
 
         def share(step: int) -> float:
@@ -121,10 +125,11 @@ class _Trainer:
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [share, share, lambda _: 1.0])
         self.step_number = 0
-        self.pull = 1.0  # share of their weights that the losses between batches have
+        # Shares of their weights that the losses between batches have, and the adversary beside.
+        self.pull = self.push = 1.0
 
     def step(
-        self, x: torch.Tensor, codes: torch.Tensor, support: torch.Tensor, anchored: torch.Tensor, n: int
+        self, x: torch.Tensor, codes: torch.Tensor, counterparts: torch.Tensor, anchored: torch.Tensor, n: int
     ) -> list[float]:
         """One step on `n` cells followed by the partners of those that are `anchored`; returns the three losses.
 
@@ -138,14 +143,14 @@ class _Trainer:
             anchors = _losses.displacement(z[:n][anchored], z[n:], group)
         if self.settings.adversary_weight:
             ramp = min(1.0, self.step_number / (_ADVERSARY_RAMP * self.n_steps))
-            weight = self.settings.adversary_weight * self.pull * ramp
+            weight = self.settings.adversary_weight * self.pull * self.push * ramp
             guess = self.critic(_losses.reverse_gradient(z[:n], weight))
-            adversary = (support * F.cross_entropy(guess, codes[:n], reduction="none")).mean()
+            adversary = _losses.discrimination(guess, codes[:n], counterparts)
         loss = reconstruction + self.settings.anchor_weight * self.pull * anchors + adversary
         losses = torch.stack([reconstruction, anchors, adversary]).tolist()
         if not np.isfinite(losses).all():
             raise FloatingPointError(str(losses))
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
         if not nn.utils.clip_grad_norm_(self.parameters, _CLIP).isfinite():
             raise FloatingPointError(str(losses))
@@ -153,6 +158,13 @@ class _Trainer:
         self.schedule.step()
         self.step_number += 1
         return losses
+
+    def ease(self, lack: float, *, first: bool) -> None:
+        """Set how much the losses between batches count, by what batches lack of being mixed."""
+        if first:
+            self.pull = float(np.clip(lack / _MIXING_LACK, 0, 1))
+            logger.info("mixing lacks %.2f after the offsets: losses between batches count %.2f", lack, self.pull)
+        self.push = float(np.clip(lack / _ADVERSARY_LACK, _ADVERSARY_LEAST, 1))
 
     @property
     def learning_rate(self) -> float:
@@ -243,19 +255,15 @@ def _round(
     latent = trainer.embed(x, batch)
     found = _anchors.find(latent, codes, trainer.settings.n_neighbors, rng)
     anchors = _anchors.clean(found, latent, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    shares = _anchors.support(anchors, latent, codes) ** _SUPPORT_POWER
-    if refresh == 0:
-        lack = 1 - _anchors.mixing(latent, codes, shares)
-        trainer.pull = float(np.clip(lack / _MIXING_LACK, 0, 1))
-        logger.info(
-            "mixing lacks %.2f after the offsets: the network's losses have %.2f of their weights", lack, trainer.pull
-        )
-    support = torch.from_numpy(shares).to(device)
+    near = _support.neighbours(latent, codes)
+    share = _support.support(anchors, near, codes)
+    trainer.ease(1 - _support.mixing(latent, codes, np.square(share.max(axis=1)), rng), first=refresh == 0)
+    counterparts = torch.from_numpy(_support.counterparts(anchors, share, near, codes)).to(device)
     partners = _anchors.Partners(anchors, len(codes))
     with one_thread(device):
         try:
             while trainer.step_number < until:
-                _epoch(trainer, x, batch, support, partners, codes, until, rng, history, bar)
+                _epoch(trainer, x, batch, counterparts, partners, codes, until, rng, history, bar)
                 history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
         finally:
             history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
@@ -265,7 +273,7 @@ def _epoch(
     trainer: _Trainer,
     x: torch.Tensor,
     batch: torch.Tensor,
-    support: torch.Tensor,
+    counterparts: torch.Tensor,
     partners: _anchors.Partners,
     codes: Codes,
     until: int,
@@ -279,7 +287,7 @@ def _epoch(
         anchored, partner = partners.draw(cells, rng)
         joint = torch.from_numpy(np.concatenate([cells, partner])).to(x.device)
         keep = torch.from_numpy(anchored).to(x.device)
-        losses = trainer.step(x[joint], batch[joint], support[joint[: len(cells)]], keep, len(cells))
+        losses = trainer.step(x[joint], batch[joint], counterparts[joint[: len(cells)]], keep, len(cells))
         history.steps.append(losses)
         bar.update()
         if trainer.step_number % _REPORT == 0:

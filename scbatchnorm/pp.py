@@ -109,7 +109,7 @@ def integrate(
     >>> adata = sbn.datasets.pbmc_planted()
     >>> sbn.pp.integrate(adata, "batch")
     >>> adata.obsm["X_scbatchnorm"].shape
-    (700, 50)
+    (700, 30)
     >>> sc.pp.neighbors(adata, use_rep="X_scbatchnorm")
     """
     start = time.perf_counter()

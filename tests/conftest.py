@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import anndata as ad
 import numpy as np
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder
@@ -95,3 +96,12 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real data sets lie beside the checkout, and are not there")
     return SHARED
+
+
+@pytest.fixture
+def prepared(adata):
+    """With a layer, highly variable genes and principal components, as users have them."""
+    adata.layers["log"] = adata.X.copy()
+    adata.var["highly_variable"] = np.arange(40) % 4 > 0
+    sc.pp.pca(adata, n_comps=10)
+    return adata

@@ -1,4 +1,4 @@
-"""Anchors are mutual neighbours; offsets, support and partners follow from them as documented."""
+"""Anchors are mutual neighbours; offsets and partners follow from them as documented."""
 
 from __future__ import annotations
 
@@ -277,41 +277,6 @@ def test_align_of_one_cell_against_many():
     points = np.random.default_rng(0).normal(size=(31, 3)).astype(np.float32)
     found = _anchors.align(points, points, np.arange(31) // 30, 5, np.random.default_rng(0))
     assert np.isfinite(found).all()
-
-
-def test_support_tells_shared_from_private_cells():
-    """Batch 0 has a cluster that batch 1 has not; its cells look at the nearest cluster, which looks elsewhere."""
-    rng = np.random.default_rng(0)
-    centre = 10 * np.array([[1, 0, 0, 0, 0], [0.6, 0.8, 0, 0, 0]])
-    kind = np.concatenate([np.zeros(100), np.ones(60), np.zeros(100)]).astype(int)
-    codes = np.repeat([0, 1], [160, 100])
-    points = (centre[kind] + rng.normal(size=(260, 5))).astype(np.float32)
-    support = _anchors.support(_anchors.find(points, codes, 10), points, codes)
-    assert support[kind == 0].mean() > 0.85
-    assert support[kind == 1].mean() < 0.05
-
-
-def test_support_is_the_share_of_anchored_neighbours():
-    """To within one neighbour, which is whether a cell counts among its own."""
-    rng = np.random.default_rng(0)
-    points, codes = rng.normal(size=(90, 3)).astype(np.float32), np.arange(90) % 3
-    anchors = _anchors.find(points, codes, 1)
-    anchored = np.isin(np.arange(90), np.concatenate([anchors.left, anchors.right]))
-    assert 0.2 < anchored.mean() < 0.9
-    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
-    found = _anchors.support(anchors, points, codes)
-    for i in range(90):
-        inside = [j for j in range(90) if codes[j] == codes[i] and j != i]
-        near = sorted(inside, key=lambda j: np.linalg.norm(unit[i] - unit[j]))[: _anchors._LOCAL]
-        assert found[i] == pytest.approx(anchored[near].mean(), abs=1 / _anchors._LOCAL + 1e-6)
-
-
-def test_support_in_small_batches_and_without_anchors():
-    points, codes = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32), np.array([0, 0, 0, 0, 0, 1])
-    support = _anchors.support(_anchors.find(points, codes, 5), points, codes)
-    np.testing.assert_allclose(support, 1)
-    empty = np.empty(0, dtype=np.intp)
-    np.testing.assert_array_equal(_anchors.support(Anchors(empty, empty, empty), points, codes), 0)
 
 
 @settings(deadline=None, max_examples=25)

@@ -65,7 +65,7 @@ def test_integrate_is_pp_integrate(source, tmp_path, capsys):
     assert found.uns["scbatchnorm"]["params"]["rng"] == 3
     out = capsys.readouterr().out
     assert "strength 1.00: " in out
-    assert f"wrote {target}: obsm['X_scbatchnorm'], 240 cells x 50 components, 3 batches" in out
+    assert f"wrote {target}: obsm['X_scbatchnorm'], 240 cells x 30 components, 3 batches" in out
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,4 +1,4 @@
-"""The displacement of anchors: its formula, what it lets be and what it pulls; and the reversed gradient."""
+"""The displacement of anchors, the discriminator's loss and the reversed gradient: formulas, and what they let be."""
 
 from __future__ import annotations
 
@@ -148,3 +148,31 @@ def test_reverse_gradient_sets_players_against_each_other():
     assert w.grad is not None and x.grad is not None
     assert w.grad.item() == 2
     assert x.grad.item() == -1.5
+
+
+def test_discrimination_of_two_batches_is_a_weighted_cross_entropy():
+    rng = np.random.default_rng(0)
+    guess, codes = torch.as_tensor(rng.normal(size=(40, 2))), torch.as_tensor(rng.integers(2, size=40))
+    weight = torch.as_tensor(rng.random(40))
+    other = torch.zeros(40, 2, dtype=torch.float64).scatter(1, 1 - codes[:, None], weight[:, None])
+    expected = (weight * torch.nn.functional.cross_entropy(guess, codes, reduction="none")).mean()
+    torch.testing.assert_close(_losses.discrimination(guess, codes, other), expected)
+
+
+@pytest.mark.parametrize("n_batches", [2, 3, 8])
+def test_discrimination_by_guessing_costs_what_a_cross_entropy_does(n_batches):
+    codes = torch.arange(40) % n_batches
+    weight = (1 - torch.eye(n_batches)[codes]) / (n_batches - 1)
+    found = _losses.discrimination(torch.zeros(40, n_batches), codes, weight)
+    assert float(found) == pytest.approx(np.log(n_batches))
+
+
+def test_discrimination_asks_a_cell_only_about_its_counterparts():
+    """A batch without weight may be guessed or not: no loss and no gradient."""
+    guess = torch.tensor([[0.0, 1.0, 5.0]], requires_grad=True)
+    found = _losses.discrimination(guess, torch.tensor([0]), torch.tensor([[0.0, 1.0, 0.0]]))
+    assert float(found.detach()) == pytest.approx(np.log2(3) * np.log1p(np.e))
+    (gradient,) = torch.autograd.grad(found, guess)
+    own, counterpart, other = gradient[0].tolist()
+    assert own < 0 < counterpart
+    assert other == 0

@@ -11,95 +11,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from tqdm.auto import tqdm
 
-from scbatchnorm import BatchNormAutoencoder, _anchors, _device, _history, _losses, _minibatch, _training
+from scbatchnorm import BatchNormAutoencoder, _anchors, _history, _minibatch, _training
 from scbatchnorm.nn.network import NORMALIZATIONS
-
-CPU = torch.device("cpu")
-
-
-def brief(**changes):
-    """Settings of a training of 24 steps in 4 refreshes."""
-    model = BatchNormAutoencoder(
-        n_hidden=16, min_steps=24, max_steps=24, minibatch_size=32, n_refreshes=4, **{"n_layers": 1, **changes}
-    )
-    return _training.Settings.of(model)
-
-
-def kinds(n):
-    """Type of each of the cells below."""
-    return np.random.default_rng(1).integers(3, size=n)
-
-
-def cells(n=200, n_batches=2):
-    """Three types in five components; batches differ by a shift that depends on the type."""
-    rng = np.random.default_rng(0)
-    kind, codes = kinds(n), rng.permutation(np.arange(n) % n_batches)
-    centre = 2 * np.eye(3, 5)
-    points = centre[kind] + rng.normal(0, 0.4, (n, 5)) + 0.6 * codes[:, None] * np.roll(centre, 1, axis=0)[kind]
-    return points.astype(np.float32), codes.astype(np.int64)
-
-
-def train(settings=None, *, points=None, codes=None, seed=0, progress=False):
-    if points is None:
-        points, codes = cells()
-    rng = np.random.default_rng(seed)
-    return _training.train(points, codes, settings or brief(), rng, device=CPU, progress=progress)
-
-
-def weights(trained):
-    return {name: value.clone() for name, value in trained.network.state_dict().items()}
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def assert_finite(trained):
-    assert all(torch.isfinite(value).all() for value in trained.network.state_dict().values())
-
-
-def steps_seen(trained):
-    """Minibatches that the BatchNorm layers have counted."""
-    return {int(value) for name, value in trained.network.state_dict().items() if name.endswith("num_batches_tracked")}
-
-
-def on_update(monkeypatch, number, error):
-    """Raise `error` when the bar is moved for the `number`-th time, which is after that step."""
-
-    class Bar(tqdm):
-        moved = 0
-
-        def update(self, n=1):
-            Bar.moved += 1
-            if Bar.moved == number:
-                raise error
-            return super().update(n)
-
-    monkeypatch.setattr(_training, "tqdm", Bar)
-
-
-def on_step(monkeypatch, number, change):
-    """Let `change` replace the displacement of the `number`-th step."""
-    displacement, count = _losses.displacement, 0
-
-    def replaced(left, right, group):
-        nonlocal count
-        count += 1
-        value = displacement(left, right, group)
-        return change(left, value) if count == number else value
-
-    monkeypatch.setattr(_losses, "displacement", replaced)
-
-
-def not_finite(left, value):
-    return value * float("nan")
-
-
-def not_finite_gradient(left, value):
-    """The loss is as it was, but the root at 0 has a gradient of inf * 0."""
-    return value + (0 * left.sum()).sqrt()
+from tests.training import (
+    CPU,
+    assert_finite,
+    brief,
+    cells,
+    equal,
+    kinds,
+    on_step,
+    on_update,
+    steps_seen,
+    train,
+    weights,
+)
 
 
 @pytest.fixture
@@ -173,7 +100,7 @@ def test_first_step_has_the_losses_of_the_linear_solution():
     (first,) = train(once, points=points, codes=codes).history.itertuples()
     assert first.reconstruction == pytest.approx(0, abs=1e-9)
     assert first.anchors > 0.1
-    # Cross-entropy of a coin for each cell, times its support, which is at most 1.
+    # Cross-entropy of a coin for each cell, times its squared support, which is at most 1.
     assert 0 < first.adversary < 2 * np.log(2)
 
 
@@ -210,11 +137,51 @@ def test_training_brings_batches_together():
     assert ((decoded - points) ** 2).sum(1).mean() < 0.5 * ((z - points) ** 2).sum(1).mean()
 
 
+@pytest.mark.parametrize(
+    "lacks, pull, push",
+    [
+        ([0.5], 1, 1),
+        ([0.05], 0.5, 1),
+        ([-0.1], 0, 0.15),
+        ([0.5, 0.02], 1, 0.4),
+        ([0.5, 0.0], 1, 0.15),
+        ([0.0, 0.5], 0, 1),
+    ],
+)
+def test_losses_between_batches_ease_with_what_mixing_lacks(lacks, pull, push):
+    """All of them by what is lacking at first; the adversary also by what is lacking later, never to nothing."""
+    trainer = _training._Trainer(5, 2, 24, brief(), 0, CPU)
+    for number, lack in enumerate(lacks):
+        trainer.ease(lack, first=number == 0)
+    assert trainer.pull == pytest.approx(pull)
+    assert trainer.push == pytest.approx(push)
+
+
+def test_batches_that_are_mixed_are_pulled_less():
+    """A random split of one experiment changes less than an experiment that is apart."""
+
+    def moved(points, codes):
+        settings = dataclasses.replace(brief(), min_steps=200, max_steps=200)
+        trained = train(settings, points=points, codes=codes)
+        with torch.no_grad():
+            z = trained.network.encode(torch.from_numpy(points), torch.from_numpy(codes)).numpy()
+        return np.linalg.norm(z - points) / np.linalg.norm(points)
+
+    apart, codes = cells(600)
+    mixed = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
+    assert moved(mixed, codes) < 0.5 * moved(apart, codes)
+
+
 def test_matrices_decay_and_biases_and_scales_do_not():
     """Decay would pull them to where they do not belong, whatever their shape."""
     trainer = _training._Trainer(5, 2, 24, brief(weight_decay=0.1), 0, CPU)
-    groups = trainer.optimizer.param_groups
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    decay = {}
+    for group in trainer.optimizer.param_groups:
+        (whole,) = group["params"]
+        memory = whole.untyped_storage().data_ptr()
+        for part in (trainer.network, trainer.critic):
+            inside = [p for p in part.parameters() if p.untyped_storage().data_ptr() == memory]
+            decay.update(dict.fromkeys(map(id, inside), group["weight_decay"]))
     assert decay.keys() == {id(p) for part in (trainer.network, trainer.critic) for p in part.parameters()}
     linear = [m for m in trainer.network.modules() if isinstance(m, nn.Linear)]
     assert all(decay[id(m.weight)] == 0.1 for m in linear)
@@ -324,137 +291,3 @@ def test_more_cells_than_a_sketch(monkeypatch):
     trained = train(settings, points=points, codes=codes)
     assert trained.history["step"].iloc[-1] == 2 * (400 // 32)
     assert_finite(trained)
-
-
-@pytest.mark.parametrize("number", [1, 5, 6, 7, 24])
-def test_interruption_keeps_the_weights_of_that_step(monkeypatch, number):
-    on_update(monkeypatch, number, KeyboardInterrupt())
-    with pytest.warns(UserWarning, match=rf"interrupted at step {number} of 24"):
-        trained = train()
-    assert trained.stopped == "interrupted"
-    assert_finite(trained)
-    assert not trained.network.training
-    assert steps_seen(trained) == {number}
-    assert trained.history["step"].iloc[-1] == number
-    # A refresh is 6 steps: the last row belongs to the one of that step.
-    assert trained.history["refresh"].iloc[-1] == (number - 1) // 6
-
-
-def test_interruption_before_the_first_step(monkeypatch):
-    def interrupt(*_args, **_kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(_anchors, "find", interrupt)
-    with pytest.warns(UserWarning, match="interrupted at step 0 of 24"):
-        trained = train()
-    assert trained.stopped == "interrupted"
-    assert len(trained.history) == 0
-    x = torch.ones(3, 5)
-    torch.testing.assert_close(trained.network.encode(x, torch.zeros(3, dtype=torch.long)), x)
-
-
-def test_training_goes_on_as_if_never_interrupted(monkeypatch):
-    """Up to the interruption it is the same training."""
-    with monkeypatch.context() as patched:
-        on_update(patched, 12, KeyboardInterrupt())
-        with pytest.warns(UserWarning, match="interrupted"):
-            interrupted = train()
-    assert interrupted.history.iloc[0].equals(train().history.iloc[0])
-
-
-def test_divergence_in_the_first_refresh_returns_the_start(monkeypatch):
-    on_step(monkeypatch, 1, not_finite)
-    with pytest.warns(UserWarning, match=r"diverged at step 0 of 24.*learning_rate"):
-        trained = train()
-    assert trained.stopped == "diverged"
-    assert len(trained.history) == 0
-    assert_finite(trained)
-    x = torch.ones(3, 5)
-    torch.testing.assert_close(trained.network.encode(x, torch.zeros(3, dtype=torch.long)), x)
-
-
-def test_divergence_returns_the_last_good_weights(monkeypatch):
-    """A loss that is not finite in step 13, the first of a refresh: the weights are those after step 12."""
-    with monkeypatch.context() as patched:
-        on_update(patched, 12, KeyboardInterrupt())
-        with pytest.warns(UserWarning, match="interrupted at step 12"):
-            good = weights(train())
-    on_step(monkeypatch, 13, not_finite)
-    with pytest.warns(UserWarning, match="diverged at step 12 of 24"):
-        trained = train()
-    assert trained.stopped == "diverged"
-    assert trained.history["step"].iloc[-1] == 12
-    assert np.isfinite(trained.history.to_numpy()).all()
-    assert equal(weights(trained), good)
-
-
-@pytest.mark.parametrize("number", [1, 5, 12, 24], ids=["first", "within", "end of a refresh", "last"])
-def test_gradient_that_is_not_finite_is_divergence(monkeypatch, number):
-    """The loss is still a number when the weights are lost: also at the end of a refresh, and of training."""
-    on_step(monkeypatch, number, not_finite_gradient)
-    with pytest.warns(UserWarning, match="diverged at step"):
-        trained = train()
-    assert trained.stopped == "diverged"
-    assert_finite(trained)
-
-
-def test_learning_rate_out_of_all_bounds_diverges():
-    with pytest.warns(UserWarning, match=r"diverged at step \d+ of 24.*smaller learning_rate than 1e\+30"):
-        trained = train(brief(learning_rate=1e30))
-    assert trained.stopped == "diverged"
-    assert_finite(trained)
-
-
-def test_training_without_progress_stops_early():
-    """Losses that stay the same for some refreshes, here at zero, end it."""
-    settings = dataclasses.replace(
-        brief(anchor_weight=0.0, adversary_weight=0.0), n_refreshes=10, min_steps=60, max_steps=60
-    )
-    trained = train(settings)
-    assert trained.stopped == "converged"
-    assert trained.history["refresh"].max() == _history._FLAT_REFRESHES
-    assert trained.history["step"].iloc[-1] == 6 * (_history._FLAT_REFRESHES + 1)
-
-
-@pytest.mark.parametrize(
-    "last, flat", [(1.0, True), (1.0 + _history._FLAT_SHARE / 2, True), (1.2, False), (0.8, False)]
-)
-def test_flat_compares_whole_refreshes(last, flat):
-    """Epochs may differ as they like if the mean of their refreshes does not; refreshes before the last few do not count."""
-    history = _history.History()
-    for refresh in range(_history._FLAT_REFRESHES + 3):
-        level = 50.0 if refresh < 2 else 1.0
-        level = last if refresh == _history._FLAT_REFRESHES + 2 else level
-        assert not history.flat()
-        for wiggle in (-0.5, 0.5):
-            history.steps = [[(level + wiggle) / 2, (level + wiggle) / 2, 1000.0 * wiggle]]
-            history.close_epoch(0, refresh, 1e-3)
-    assert history.flat() == flat
-
-
-@pytest.mark.parametrize("progress, shown", [(True, True), (False, False), (None, False)])
-def test_progress_bar(capsys, progress, shown):
-    """Shown if asked for; by default not where the output is no terminal."""
-    train(progress=progress)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert ("24/24" in err) == shown
-
-
-def test_end_of_training_is_logged(caplog):
-    with caplog.at_level("INFO", logger="scbatchnorm"):
-        train()
-    assert "training completed after 24 steps" in caplog.text
-
-
-def test_resolve_device():
-    assert _device.resolve_device("cpu") == CPU
-    assert _device.resolve_device(CPU) == CPU
-    assert _device.resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", None, 1.5, "meta"])
-def test_device_that_is_not_there(device):
-    """The message repeats what was given, and names what there is."""
-    with pytest.raises(ValueError, match=r"device must be 'auto' or a torch device of this machine \(auto, cpu.*; got"):
-        _device.resolve_device(device)
