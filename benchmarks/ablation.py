@@ -28,7 +28,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "+ adversary = default": {},
     "default without offsets": {"offsets": False},
     "default without anchors": {"anchor_weight": 0.0},
-    "default with 50 components": {"n_components": 50},
+    "default with 50 components": {"n_latent": 50},
 }
 NORMALIZATIONS = ("batch", "layer", "none")
 MINIBATCHES = ("mixed", "shuffled", "single")

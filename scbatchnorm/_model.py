@@ -39,7 +39,10 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_components
-        Principal components, and so dimensions of the embedding; fewer where cells or features do not suffice.
+        Principal components, and dimensions of an embedding that is not corrected; fewer where cells or features do not suffice.
+    n_latent
+        Leading components that are corrected, and dimensions of a corrected embedding: the others hide anchors in noise.
+        Not with `stem="identity"`, which keeps its columns.
     stem
         `"pca"`: X is log-normalised expression. `"identity"`: X is a representation already and is used as it is.
     strength
@@ -102,8 +105,9 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components: int = 30,
+        n_components: int = 50,
         *,
+        n_latent: int = 30,
         stem: Literal["pca", "identity"] = "pca",
         strength: float | Literal["auto"] = "auto",
         n_hidden: int = 96,
@@ -126,6 +130,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         progress: bool | None = None,
     ) -> None:
         self.n_components = n_components
+        self.n_latent = n_latent
         self.stem = stem
         self.strength = strength
         self.n_hidden = n_hidden
@@ -176,16 +181,15 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         codes, self.batches_ = _batches.factorize(batch, matrix.shape[0])
         self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
         rng = np.random.default_rng(self.rng)
-        self.stem_ = (
-            _stem.fit_identity(matrix) if self.stem == "identity" else _stem.fit_pca(matrix, self.n_components, rng)
-        )
-        points = self.stem_.encode(matrix)
-        self.offsets_ = np.zeros((len(self.batches_), points.shape[1]), dtype=np.float32)
+        plain, leading = _stem.fit(matrix, self.stem, self.n_components, self.n_latent, rng)
+        points = leading.encode(matrix)
+        self.strength_ = self._choose_strength(points, codes, rng)
+        logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
+        self.stem_ = leading if self.strength_.value > 0 else plain
+        self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
         self.network_: Autoencoder | None = None
         self.history_ = _history.empty_history()
         self.stopped_ = "not trained"
-        self.strength_ = self._choose_strength(points, codes, rng)
-        logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
         if self.strength_.value > 0:
             if self.offsets:
                 self.offsets_ = self._find_offsets(matrix, points, codes, rng)

@@ -48,7 +48,9 @@ def _word(words: tuple[str, ...]) -> Rule:
 _NOT_NEGATIVE: Rule = (lambda value: _is_real(value) and value >= 0, "a number >= 0")
 
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(("n_components", "n_hidden", "n_layers", "n_epochs", "min_steps", "max_steps"), _whole(1)),
+    **dict.fromkeys(
+        ("n_components", "n_latent", "n_hidden", "n_layers", "n_epochs", "min_steps", "max_steps"), _whole(1)
+    ),
     **dict.fromkeys(("n_neighbors", "n_refreshes"), _whole(1)),
     # two cells of two batches
     "minibatch_size": _whole(4),

@@ -51,6 +51,20 @@ class Stem:
         """Inverse of `embed`."""
         return (embedding - self.origin) / np.float32(self.scale)
 
+    def leading(self, coordinates: Floats, n: int) -> Stem:
+        """The stem of the first `n` components; `coordinates` (cells, components) are those of the fit."""
+        scale = self.scale * _unit(coordinates[:, :n])
+        return Stem(self.mean, self.components[:, :n], self.origin[:n], scale)
+
+
+def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:
+    """Stem of the `kind` "pca" or "identity", and that of its components to be corrected."""
+    if kind == "identity":
+        stem = fit_identity(X)
+        return stem, stem
+    stem = fit_pca(X, n_components, rng)
+    return stem, stem.leading(stem.encode(X), n_latent)
+
 
 def fit_pca(X: Matrix, n_components: int, rng: np.random.Generator) -> Stem:
     """Stem on the principal axes of `X` (cells, features), centred over all cells."""

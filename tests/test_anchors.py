@@ -286,19 +286,15 @@ def test_partners_are_drawn_from_the_anchors(pairs, seed):
     partners = Partners(Anchors(left, right, np.zeros(len(left), dtype=np.intp)), 25)
     cells = np.random.default_rng(seed).integers(25, size=40)
     anchored, drawn = partners.draw(cells, np.random.default_rng(seed))
-    known = set(left.tolist()) | set(right.tolist())
-    assert anchored.tolist() == [c in known for c in cells.tolist()]
+    assert anchored.tolist() == np.isin(cells, [*left, *right]).tolist()
     assert len(drawn) == anchored.sum()
     both = pairs | {(j, i) for i, j in pairs}
     assert set(zip(cells[anchored].tolist(), drawn.tolist(), strict=True)) <= both
-    again = partners.draw(cells, np.random.default_rng(seed))[1]
-    assert np.array_equal(drawn, again)
+    assert np.array_equal(drawn, partners.draw(cells, np.random.default_rng(seed))[1])
 
 
-def test_partners_of_a_cell_are_equally_likely():
-    anchors = Anchors(np.array([0, 0, 0, 1]), np.array([2, 3, 4, 4]), np.zeros(4, dtype=int))
-    partners, rng = Partners(anchors, 5), np.random.default_rng(0)
-    drawn = partners.draw(np.zeros(6000, dtype=int), rng)[1]
-    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 6000, [0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.03)
-    drawn = partners.draw(np.full(6000, 4), rng)[1]
-    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 6000, [0.5, 0.5, 0, 0, 0], atol=0.03)
+@pytest.mark.parametrize("cell, shares", [(0, [0, 0, 1 / 3, 1 / 3, 1 / 3]), (4, [0.5, 0.5, 0, 0, 0])])
+def test_partners_of_a_cell_are_equally_likely(cell, shares):
+    partners = Partners(Anchors(np.array([0, 0, 0, 1]), np.array([2, 3, 4, 4]), np.zeros(4, dtype=int)), 5)
+    drawn = partners.draw(np.full(6000, cell), np.random.default_rng(0))[1]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 6000, shares, atol=0.03)

@@ -56,6 +56,7 @@ WRONG: list[tuple[str, Any]] = [
         (name, value)
         for name in (
             "n_components",
+            "n_latent",
             "n_hidden",
             "n_layers",
             "n_epochs",
@@ -94,7 +95,7 @@ def test_parameters_are_those_given(brief):
     assert clone(model).get_params() == model.get_params()
     assert repr(BatchNormAutoencoder(n_components=7)) == "BatchNormAutoencoder(n_components=7)"
     with pytest.raises(TypeError, match="positional"):
-        BatchNormAutoencoder(50, "pca")  # type: ignore[call-arg]
+        BatchNormAutoencoder(50, 30)  # type: ignore[call-arg]
 
 
 def test_clone_is_not_fitted(fitted, X, batch):
@@ -217,6 +218,15 @@ def test_strength_0_is_pca(X, batch, brief):
     sign = np.sign((Z * expected).sum(axis=0))
     np.testing.assert_allclose(Z * sign, expected, atol=1e-3)
     assert model.network_ is None
+
+
+def test_only_a_corrected_embedding_is_cut(X, batch, brief):
+    """Nothing to correct, nothing lost: 8 components as they are, or the leading 5 corrected."""
+    assert brief(strength=0, n_latent=5).fit_transform(X, batch).shape == (90, 8)
+    corrected = brief(strength=1, n_latent=5).fit(X, batch)
+    Z = corrected.transform(X, batch)
+    assert Z.shape == (90, 5) == (90, len(corrected.get_feature_names_out()))
+    assert corrected.inverse_transform(Z, batch).shape == X.shape
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -88,8 +88,8 @@ def test_values_that_are_not_finite_are_refused(bad, fitted, X, batch):
 
 
 def test_components_are_at_most_what_the_data_have(batch, X, brief):
-    assert brief(n_components=50).fit_transform(X, batch).shape == (90, 39)
-    assert brief(n_components=50).fit_transform(X[::10], batch[::10]).shape == (9, 8)
+    assert brief(n_components=50, n_latent=50).fit_transform(X, batch).shape == (90, 39)
+    assert brief(n_components=50, n_latent=50).fit_transform(X[::10], batch[::10]).shape == (9, 8)
 
 
 MEMORY = """

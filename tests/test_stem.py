@@ -250,3 +250,15 @@ def test_sparse_matrix_is_never_made_dense():
     finally:
         tracemalloc.stop()
     assert peak < 4000 * 3000 * 4 / 4
+
+
+def test_leading_is_the_stem_of_fewer_components():
+    X = np.random.default_rng(0).gamma(1.0, size=(60, 20)).astype(np.float32)
+    stem, leading = _stem.fit(X, "pca", 8, 3, np.random.default_rng(0))
+    few = _stem.fit_pca(X, 3, np.random.default_rng(0))
+    np.testing.assert_allclose(leading.encode(X), few.encode(X), atol=2e-3)
+    np.testing.assert_allclose(leading.embed(leading.encode(X)), stem.embed(stem.encode(X))[:, :3], atol=1e-4)
+    assert np.square(leading.encode(X)).mean() == pytest.approx(1, abs=1e-4)
+    same, also = _stem.fit(X, "pca", 8, 30, np.random.default_rng(0))
+    np.testing.assert_allclose(also.encode(X), same.encode(X), atol=1e-5)
+    assert len({id(kept) for kept in _stem.fit(X, "identity", 8, 3, np.random.default_rng(0))}) == 1
