@@ -104,7 +104,7 @@ def test_every_ablation_is_a_model() -> None:
     from scbatchnorm import BatchNormAutoencoder
 
     chosen = ablation.variants("all")
-    assert len(chosen) == 6 + 8
+    assert len(chosen) == 7 + 8
     for parameters in [*chosen.values(), *ablation.GRID.values()]:
         BatchNormAutoencoder().set_params(**parameters)  # raises where there is no such parameter
 
@@ -116,7 +116,7 @@ def test_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert ablation.main([str(EXAMPLE), "--seeds", "2", "-o", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "ablation.csv")
-    assert len(rows) == 1 + 2 * 14
+    assert len(rows) == 1 + 2 * 15
     table = (tmp_path / "ablation.md").read_text()
     assert "| unintegrated |" in table
     assert "| batch |" in table  # row of the grid
