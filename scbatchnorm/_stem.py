@@ -54,7 +54,7 @@ class Stem:
     def leading(self, coordinates: Floats, n: int) -> Stem:
         """The stem of the first `n` components; `coordinates` (cells, components) are those of the fit."""
         scale = self.scale * _unit(coordinates[:, :n])
-        return Stem(self.mean, self.components[:, :n], self.origin[:n], scale)
+        return Stem(self.mean, np.ascontiguousarray(self.components[:, :n]), self.origin[:n].copy(), scale)
 
 
 def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:

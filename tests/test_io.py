@@ -54,6 +54,8 @@ def restored(record) -> BatchNormAutoencoder:
         ("zarr", {}),
         ("h5ad", {"strength": 0}),
         ("zarr", {"strength": 0}),
+        ("h5ad", {"n_latent": 5}),
+        ("zarr", {"n_latent": 5, "strength": 0}),
         ("h5ad", {"strength": 0.5}),
         ("h5ad", {"strength": "auto"}),
         ("h5ad", {"normalization": "layer", "n_layers": 1}),

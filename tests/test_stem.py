@@ -259,6 +259,7 @@ def test_leading_is_the_stem_of_fewer_components():
     np.testing.assert_allclose(leading.encode(X), few.encode(X), atol=2e-3)
     np.testing.assert_allclose(leading.embed(leading.encode(X)), stem.embed(stem.encode(X))[:, :3], atol=1e-4)
     assert np.square(leading.encode(X)).mean() == pytest.approx(1, abs=1e-4)
+    assert leading.components.flags.c_contiguous  # so that what is read from a file multiplies bit for bit alike
     same, also = _stem.fit(X, "pca", 8, 30, np.random.default_rng(0))
     np.testing.assert_allclose(also.encode(X), same.encode(X), atol=1e-5)
     assert len({id(kept) for kept in _stem.fit(X, "identity", 8, 3, np.random.default_rng(0))}) == 1
