@@ -75,7 +75,7 @@ def test_sparse_and_dense_agree(kind, fitted, X, batch, brief):
     np.testing.assert_allclose(model.stem_.components, fitted.stem_.components, atol=1e-4)
     np.testing.assert_allclose(model.offsets_, fitted.offsets_, atol=1e-4)
     # The optimiser divides gradients by their size, so training multiplies the rounding errors of its input.
-    np.testing.assert_allclose(model.transform(X, batch), expected, atol=2e-2)
+    np.testing.assert_allclose(model.transform(X, batch), expected, atol=5e-3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
