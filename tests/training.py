@@ -52,6 +52,12 @@ def assert_finite(trained):
     assert all(torch.isfinite(value).all() for value in trained.network.state_dict().values())
 
 
+def assert_identity(trained):
+    """The network is as it starts."""
+    x = torch.ones(3, 5)
+    torch.testing.assert_close(trained.network.encode(x, torch.zeros(3, dtype=torch.long)), x)
+
+
 def steps_seen(trained):
     """Minibatches that the BatchNorm layers have counted."""
     return {int(value) for name, value in trained.network.state_dict().items() if name.endswith("num_batches_tracked")}
