@@ -51,28 +51,25 @@ class Stem:
         """Inverse of `embed`."""
         return (embedding - self.origin) / np.float32(self.scale)
 
-    def leading(self, coordinates: Floats, n: int) -> Stem:
-        """The stem of the first `n` components; `coordinates` (cells, components) are those of the fit."""
-        scale = self.scale * _unit(coordinates[:, :n])
-        return Stem(self.mean, np.ascontiguousarray(self.components[:, :n]), self.origin[:n].copy(), scale)
-
 
 def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:
-    """Stem of the `kind` "pca" or "identity", and that of its components to be corrected."""
+    """Stem of `X` (cells, features), and that of its components to be corrected.
+
+    Of the `kind` "pca" they are the principal axes, centred over all cells, and the `n_latent` leading ones of them; "identity" is
+    not cut.
+    """
     if kind == "identity":
         stem = fit_identity(X)
         return stem, stem
-    stem = fit_pca(X, n_components, rng)
-    return stem, stem.leading(stem.encode(X), n_latent)
-
-
-def fit_pca(X: Matrix, n_components: int, rng: np.random.Generator) -> Stem:
-    """Stem on the principal axes of `X` (cells, features), centred over all cells."""
     codes = np.zeros(X.shape[0], dtype=np.intp)
     mean = _group_moments(X, codes, 1)[0]
     scores, components = _centred_svd(X, mean, codes, n_components, rng)
-    scale = _unit(scores)
-    return Stem(mean[0], components, np.zeros(components.shape[1], np.float32), scale)
+
+    def leading(n: int) -> Stem:
+        kept = np.ascontiguousarray(components[:, :n])
+        return Stem(mean[0], kept, np.zeros(kept.shape[1], np.float32), _unit(scores[:, :n]))
+
+    return leading(n_components), leading(n_latent)
 
 
 def fit_identity(X: Matrix) -> Stem:

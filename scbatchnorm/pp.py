@@ -83,8 +83,8 @@ def integrate(
     Returns `None` if `copy=False`, else an `AnnData`. Sets the following fields:
 
     `adata.obsm['X_scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
-        Embedding, shape (cells, 30), in units of principal component scores. With strength 0 it is not corrected: 50 principal
-        components as they are. With `use_rep` it has the columns of the representation.
+        Embedding, shape (cells, `n_latent`) with the model's `n_latent`, in units of principal component scores. With strength 0:
+        the model's `n_components` principal components as they are. With `use_rep`: as many columns as the representation.
     `adata.varm['scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
         Loadings of the genes on the components, shape (genes, components); 0 for genes not used. Not with `use_rep`.
     `adata.uns['scbatchnorm' | key_added]` : :class:`dict`

@@ -15,6 +15,10 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from scbatchnorm import _stem
 
 
+def fit_pca(X, n_components, rng):
+    return _stem.fit(X, "pca", n_components, n_components, rng)[0]
+
+
 def expression(n=200, g=60, seed=0, *, rank=6):
     """Log-normalised look-alike: non-negative, about half zeros, a few strong axes."""
     rng = np.random.default_rng(seed)
@@ -42,7 +46,7 @@ def zscored_pca(X, codes, k):
 
 def test_components_are_those_of_pca():
     X = expression()
-    stem = _stem.fit_pca(X, 5, np.random.default_rng(0))
+    stem = fit_pca(X, 5, np.random.default_rng(0))
     pca = PCA(5, svd_solver="full").fit(X.astype(np.float64))
     np.testing.assert_allclose(stem.components.T @ stem.components, np.eye(5), atol=1e-5)
     np.testing.assert_allclose(up_to_sign(stem.components, pca.components_.T), pca.components_.T, atol=1e-4)
@@ -55,7 +59,7 @@ def test_components_are_those_of_pca():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_axes_are_signed(sign):
     """The largest entry of an axis is positive, so that repeated fits point the same way."""
-    stem = _stem.fit_pca(sign * expression(), 5, np.random.default_rng(0))
+    stem = fit_pca(sign * expression(), 5, np.random.default_rng(0))
     largest = np.abs(stem.components).argmax(axis=0)
     assert (stem.components[largest, np.arange(5)] > 0).all()
 
@@ -63,8 +67,8 @@ def test_axes_are_signed(sign):
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
 def test_sparse_equals_dense(kind):
     X = expression()
-    dense = _stem.fit_pca(X, 5, np.random.default_rng(0))
-    found = _stem.fit_pca(kind(X), 5, np.random.default_rng(0))
+    dense = fit_pca(X, 5, np.random.default_rng(0))
+    found = fit_pca(kind(X), 5, np.random.default_rng(0))
     np.testing.assert_allclose(found.components, dense.components, atol=1e-4)
     np.testing.assert_allclose(found.mean, dense.mean, rtol=1e-5)
     assert found.scale == pytest.approx(dense.scale, rel=1e-5)
@@ -76,7 +80,7 @@ def test_sparse_equals_dense(kind):
 def test_shapes_units_and_inverses(n, g, k, seed):
     """For any shape: at most min(shape) - 1 components, mean variance 1, and maps that invert each other."""
     X = np.random.default_rng(seed).gamma(1.0, size=(n, g)).astype(np.float32)
-    stem = _stem.fit_pca(X, k, np.random.default_rng(seed))
+    stem = fit_pca(X, k, np.random.default_rng(seed))
     kept = min(k, n - 1, g - 1)
     assert stem.components.shape == (g, kept)
     points = stem.encode(X)
@@ -91,7 +95,7 @@ def test_shapes_units_and_inverses(n, g, k, seed):
 def test_decode_is_the_projection():
     """What the kept components hold of a cell comes back; what they leave out is the residual of PCA."""
     X = expression()
-    stem = _stem.fit_pca(X, 5, np.random.default_rng(0))
+    stem = fit_pca(X, 5, np.random.default_rng(0))
     pca = PCA(5, svd_solver="full").fit(X.astype(np.float64))
     expected = pca.inverse_transform(pca.transform(X.astype(np.float64)))
     np.testing.assert_allclose(stem.decode(stem.encode(X)), expected, atol=5e-3)
@@ -99,7 +103,7 @@ def test_decode_is_the_projection():
 
 def test_encode_handles_cells_one_by_one():
     X = expression()
-    stem = _stem.fit_pca(X, 5, np.random.default_rng(0))
+    stem = fit_pca(X, 5, np.random.default_rng(0))
     alone = np.concatenate([stem.encode(X[i : i + 1]) for i in range(len(X))])
     np.testing.assert_allclose(alone, stem.encode(X), atol=1e-4)
 
@@ -107,7 +111,7 @@ def test_encode_handles_cells_one_by_one():
 def test_same_rng_same_stem():
     X = sparse.csr_matrix(expression())
     np_state = repr(np.random.get_state())  # noqa: NPY002
-    one, other = (_stem.fit_pca(X, 5, np.random.default_rng(3)) for _ in range(2))
+    one, other = (fit_pca(X, 5, np.random.default_rng(3)) for _ in range(2))
     for field in dataclasses.fields(_stem.Stem):
         assert np.array_equal(getattr(one, field.name), getattr(other, field.name))
     codes = np.arange(200) % 2
@@ -121,7 +125,7 @@ def test_input_is_not_changed():
     stored = sparse.csr_matrix(X)
     codes = np.arange(200) % 2
     for matrix in (X, stored):
-        _stem.fit_pca(matrix, 3, np.random.default_rng(0))
+        fit_pca(matrix, 3, np.random.default_rng(0))
         _stem.batchwise_scores(matrix, codes, 3, np.random.default_rng(0))
     assert np.array_equal(X, expression())
     assert np.array_equal(stored.toarray(), X)
@@ -129,7 +133,7 @@ def test_input_is_not_changed():
 
 def test_constant_genes_have_no_weight():
     X = np.hstack([expression(), np.full((200, 3), 2.0), np.zeros((200, 2))]).astype(np.float32)
-    stem = _stem.fit_pca(X, 5, np.random.default_rng(0))
+    stem = fit_pca(X, 5, np.random.default_rng(0))
     np.testing.assert_allclose(stem.components[-5:], 0, atol=1e-5)
     np.testing.assert_allclose(stem.decode(stem.encode(X))[:, -5:], X[:, -5:], atol=1e-3)
     codes = np.arange(200) % 2
@@ -142,7 +146,7 @@ def test_more_components_than_the_data_have():
     """Rank 2 and 10 components: the rest are orthonormal too, and empty."""
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(50, 2)) @ rng.normal(size=(2, 30))).astype(np.float32)
-    stem = _stem.fit_pca(X, 10, np.random.default_rng(0))
+    stem = fit_pca(X, 10, np.random.default_rng(0))
     np.testing.assert_allclose(stem.components.T @ stem.components, np.eye(10), atol=1e-4)
     np.testing.assert_allclose(stem.encode(X)[:, 2:], 0, atol=1e-3)
     np.testing.assert_allclose(stem.decode(stem.encode(X)), X, atol=1e-3)
@@ -152,7 +156,7 @@ def test_more_components_than_the_data_have():
 def test_no_spread_at_all(kind):
     """Equal cells are all at the origin."""
     X = kind(np.tile(np.arange(1, 9, dtype=np.float32), (20, 1)))
-    stem = _stem.fit_pca(X, 4, np.random.default_rng(0))
+    stem = fit_pca(X, 4, np.random.default_rng(0))
     assert np.isfinite(stem.components).all()
     np.testing.assert_allclose(stem.encode(X), 0, atol=1e-3)
 
@@ -243,7 +247,7 @@ def test_sparse_matrix_is_never_made_dense():
     codes = np.arange(4000) % 3
     tracemalloc.start()
     try:
-        stem = _stem.fit_pca(X, 5, np.random.default_rng(0))
+        stem = fit_pca(X, 5, np.random.default_rng(0))
         stem.encode(X)
         _stem.batchwise_scores(X, codes, 5, np.random.default_rng(0))
         peak = tracemalloc.get_traced_memory()[1]
@@ -255,7 +259,7 @@ def test_sparse_matrix_is_never_made_dense():
 def test_leading_is_the_stem_of_fewer_components():
     X = np.random.default_rng(0).gamma(1.0, size=(60, 20)).astype(np.float32)
     stem, leading = _stem.fit(X, "pca", 8, 3, np.random.default_rng(0))
-    few = _stem.fit_pca(X, 3, np.random.default_rng(0))
+    few = fit_pca(X, 3, np.random.default_rng(0))
     np.testing.assert_allclose(leading.encode(X), few.encode(X), atol=2e-3)
     np.testing.assert_allclose(leading.embed(leading.encode(X)), stem.embed(stem.encode(X))[:, :3], atol=1e-4)
     assert np.square(leading.encode(X)).mean() == pytest.approx(1, abs=1e-4)
