@@ -35,6 +35,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
     parser.add_argument("--deep", action="store_true", help="also the methods that take minutes (scVI)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each stochastic method (default: 3)")
+    parser.add_argument(
+        "--n-comps", type=int, default=50, help="principal components that the peers start from (default: 50)"
+    )
     parser.add_argument("--batch-key", default="batch", help="column of obs with the batch (default: batch)")
     parser.add_argument("--label-key", default="cell_type", help="column of obs with the type (default: cell_type)")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds granted to one run (default: 3600)")
@@ -95,7 +98,7 @@ def score_rows(
 def benchmark_file(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All rows of one data set."""
     print(path.stem, file=sys.stderr, flush=True)
-    adata = prepare(path, batch_key=options.batch_key)
+    adata = prepare(path, batch_key=options.batch_key, n_comps=options.n_comps)
     if options.label_key not in adata.obs:
         msg = f"label_key={options.label_key!r} is not a column of `adata.obs`. Available: {list(adata.obs)}."
         raise KeyError(msg)
