@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import report
+from benchmarks.options import add_columns, add_output
 from benchmarks.scoring import METRICS, official_scores, prepare, require_scib
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ STEPS: dict[str, dict[str, Any]] = {
     "default without anchors": {"anchor_weight": 0.0},
     "default with 50 components": {"n_latent": 50},
 }
-NORMALIZATIONS = ("batch", "layer", "none")
+NORMS = ("batch", "layer", "none")
 MINIBATCHES = ("mixed", "shuffled", "single")
 GRID: dict[str, dict[str, Any]] = {
-    f"{normalization} x {minibatches}": {"normalization": normalization, "minibatches": minibatches}
-    for normalization in NORMALIZATIONS
+    f"{norm} x {minibatches}": {"norm": norm, "minibatches": minibatches}
+    for norm in NORMS
     for minibatches in MINIBATCHES
 }
 _DEFAULT_CELL = "batch x mixed"  # the same model as the last step: run once
@@ -46,15 +47,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.h5ad", help="counts in X")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
     parser.add_argument("--part", choices=("all", "steps", "grid"), default="all", help="which variants (default: all)")
-    parser.add_argument("--batch-key", default="batch", help="column of obs with the batch (default: batch)")
-    parser.add_argument("--label-key", default="cell_type", help="column of obs with the type (default: cell_type)")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("benchmarks/results"),
-        help="folder for ablation.csv and ablation.md (default: benchmarks/results)",
-    )
+    add_columns(parser)
+    add_output(parser, "ablation.csv and ablation.md")
     return parser.parse_args(arguments)
 
 
@@ -76,12 +70,12 @@ def embed(adata: AnnData, parameters: dict[str, Any], batch_key: str, seed: int)
     return np.asarray(work.obsm["X_scbatchnorm"])
 
 
-def ablate_file(path: Path, options: argparse.Namespace) -> pd.DataFrame:
-    """Rows of one data set: every variant and seed, and the data as they came."""
+def ablate_file(path: Path, options: argparse.Namespace, chosen: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Rows of one data set: every chosen variant and seed, and the data as they came."""
     adata = prepare(path, batch_key=options.batch_key)
     rows: list[dict[str, Any]] = [{"variant": "unintegrated", "seed": 0}]
     embeddings = {"0": np.asarray(adata.obsm["X_pca"])}
-    for name, parameters in variants(options.part).items():
+    for name, parameters in chosen.items():
         for seed in range(options.seeds):
             start = time.perf_counter()
             embeddings[str(len(rows))] = embed(adata, parameters, options.batch_key, seed)
@@ -95,11 +89,11 @@ def ablate_file(path: Path, options: argparse.Namespace) -> pd.DataFrame:
 
 def grid_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Normalisation x minibatches: mean total over data sets, its standard deviation over seeds."""
-    table = pd.DataFrame(index=pd.Index(NORMALIZATIONS), columns=list(MINIBATCHES), dtype=object)
+    table = pd.DataFrame(index=pd.Index(NORMS), columns=list(MINIBATCHES), dtype=object)
     means = report.totals_table(rows, "variant")["mean"]
     for name, parameters in GRID.items():
         key = name if name in means.index else list(STEPS)[3]
-        table.loc[parameters["normalization"], parameters["minibatches"]] = means[key]
+        table.loc[parameters["norm"], parameters["minibatches"]] = means[key]
     return table
 
 
@@ -114,7 +108,7 @@ def summary(rows: pd.DataFrame, options: argparse.Namespace) -> str:
     if options.part != "steps":
         parts += [
             "## Normalisation x minibatches (total, mean of the data sets)",
-            report.markdown(grid_table(rows), index_name="normalization \\ minibatches"),
+            report.markdown(grid_table(rows), index_name="norm \\ minibatches"),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -126,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
     for path in options.files:
-        tables.append(ablate_file(path, options))
+        tables.append(ablate_file(path, options, variants(options.part)))
         table = pd.concat(tables, ignore_index=True)
         table.to_csv(options.output / "ablation.csv", index=False, float_format="%.5f")
         text = summary(table, options)

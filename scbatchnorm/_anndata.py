@@ -175,6 +175,38 @@ def _as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
     return np.asarray(names, dtype=str)[codes]
 
 
+def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Matrix, Any]:
+    """Matrix and batches of `adata` as the model with the features `names` was given them by `pp.integrate`.
+
+    What was integrated is read from the record of the integration, if there is one; `batch` may name another column.
+
+    Raises
+    ------
+    KeyError
+        There is no such record, no such column, or genes of the model are missing.
+    """
+    slot = Keys.of(key).uns
+    record = adata.uns.get(slot, {})
+    if not record and (key is not None or batch is None):
+        msg = f"key={key!r} has no integration in adata.uns[{slot!r}]; keys of adata.uns: {_checks.listed(adata.uns) or 'none'}."
+        raise KeyError(msg)
+    if batch is None or isinstance(batch, str):
+        batch = batches(adata, batch or _keys(record["batch_key"]))
+    layer, use_rep = (record.get(name) or None for name in ("layer", "use_rep"))
+    if use_rep is not None:
+        return _representation(adata, use_rep).matrix, batch
+    missing = pd.Index(names).difference(adata.var_names)
+    if len(missing):
+        msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
+        raise KeyError(msg)
+    return features(adata[:, names], layer=layer, use_rep=None, mask_var=None).matrix, batch
+
+
+def _keys(batch_key: Any) -> str | list[str]:
+    """The columns that a record names."""
+    return batch_key if isinstance(batch_key, str) else [str(key) for key in batch_key]
+
+
 def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | None, record: dict[str, Any]) -> None:
     """Write a result; `loadings` (n_vars, components) are left out for a representation."""
     with warnings.catch_warnings():

@@ -49,18 +49,38 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators, of the CPU and of `device`, at this seed; afterwards they are as the caller left them."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 @torch.no_grad()
 def run(
-    network: torch.nn.Module,
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    points: Floats,
-    codes: Codes,
+    network: torch.nn.Module, function: Callable[..., torch.Tensor], points: Floats, *others: Codes | Floats
 ) -> Floats:
-    """`function` of `points` (cells, components) and batch `codes`, in chunks, where `network` lives; back on the CPU."""
+    """`function` of `points` (cells, components) and `others`, an entry for each cell, in chunks, where `network` lives.
+
+    Parameters
+    ----------
+    network
+        Whose device is used.
+    function
+        One of its methods.
+    points, others
+        Its arguments; the first of the others are the batch codes.
+
+    Returns
+    -------
+    Array on the CPU.
+    """
     device = next(network.parameters()).device
     out = []
     for start in range(0, len(points), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        result = function(torch.from_numpy(points[chunk]).to(device), torch.from_numpy(codes[chunk]).to(device))
-        out.append(result.cpu().numpy())
+        chunk = [torch.from_numpy(values[start : start + _CHUNK]).to(device) for values in (points, *others)]
+        out.append(function(*chunk).cpu().numpy())
     return np.concatenate(out)

@@ -1,15 +1,28 @@
-"""What is remembered of a training: the losses of every epoch."""
+"""What is remembered of a training: the losses of every epoch and, when asked, the shift of every layer."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
+
+from scbatchnorm._calibration import calibrate
+from scbatchnorm.nn.inspection import drift, shift_table, snapshot
+
+if TYPE_CHECKING:
+    from scbatchnorm._typing import Codes, Floats, Labels
+    from scbatchnorm.nn.inspection import Snapshot
+    from scbatchnorm.nn.network import Autoencoder
 
 # Training has converged when reconstruction + displacement of this many refreshes are within this share of each other.
 _FLAT_REFRESHES = 3
 _FLAT_SHARE = 0.01
+# Cells whose shift is recorded.
+_LOOKED_AT = 2000
 
 
 @dataclass
@@ -49,3 +62,48 @@ def empty_history() -> pd.DataFrame:
     """History of no training: the columns, without rows."""
     whole, real = ("epoch", "step", "refresh"), ("reconstruction", "anchors", "adversary", "learning_rate")
     return pd.DataFrame({**{c: np.empty(0, np.int64) for c in whole}, **{c: np.empty(0, np.float64) for c in real}})
+
+
+class ShiftHistory:
+    """Shift between batches, and drift from look to look, at each normalisation: always of the same cells."""
+
+    def __init__(self, points: Floats, codes: Codes, n_neighbors: int) -> None:
+        # Evenly over the cells and not at random: what is recorded must not change what is trained.
+        of_batches = [np.flatnonzero(codes == level) for level in range(int(codes.max()) + 1)]
+        most = max(_LOOKED_AT // len(of_batches), 2)
+        rows = np.concatenate([cells[:: -(-len(cells) // most)] for cells in of_batches])
+        self.points, self.codes, self.n_neighbors = points[rows], codes[rows], n_neighbors
+        self.last: Snapshot | None = None
+        self.tables: list[pd.DataFrame] = []
+
+    def look(self, network: Autoencoder, step: int) -> None:
+        """Take down the shift at this step, with the statistics that the network would be frozen with."""
+        frozen = copy.deepcopy(network)
+        # Moving averages would lag, and start at nothing; a generator of its own, for training must not notice.
+        calibrate(frozen, self.points, self.codes, self.n_neighbors, np.random.default_rng(0))
+        device = next(frozen.parameters()).device
+        x, codes = torch.from_numpy(self.points).to(device), torch.from_numpy(self.codes).to(device)
+        now = snapshot(frozen, x, codes, network.n_batches)
+        moved = drift(now, self.last)
+        table = shift_table(now, [str(level) for level in range(network.n_batches)])
+        places = zip(table["layer"], table["position"], strict=True)
+        self.tables.append(table.assign(step=step, drift=[moved[place] for place in places]))
+        self.last = now
+
+    def frame(self) -> pd.DataFrame:
+        """One row per look, layer, position and batch, whose names are its codes."""
+        return pd.concat(self.tables, ignore_index=True)[list(empty_shift_history())]
+
+
+def empty_shift_history() -> pd.DataFrame:
+    """History of no looks: the columns, without rows."""
+    words, whole = ("layer", "norm", "position", "batch"), ("step", "n_cells")
+    columns = ("step", *words, "n_cells", "mean_shift", "variance_shift", "drift")
+    return pd.DataFrame(
+        {c: np.empty(0, object if c in words else np.int64 if c in whole else np.float64) for c in columns}
+    )
+
+
+def name_batches(shift: pd.DataFrame, names: Labels) -> pd.DataFrame:
+    """A history of shifts with the names of the batches for their codes."""
+    return shift.assign(batch=[str(names[int(code)]) for code in shift["batch"]])

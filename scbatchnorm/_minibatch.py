@@ -1,7 +1,7 @@
 """Which cells share a minibatch: pure functions of (codes, size, rng), index arrays out.
 
 What a BatchNorm layer sees is decided here. `mixed` deals every batch evenly over all minibatches, so that the
-statistics of each minibatch are those of the whole data; `shuffled` and `single` exist to measure what that is worth.
+statistics of each minibatch are those of the whole data; the others exist to measure what that is worth.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from scbatchnorm._typing import Codes
 
-Composition = Literal["mixed", "shuffled", "single"]
+Composition = Literal["mixed", "shuffled", "single", "consecutive"]
 COMPOSITIONS: tuple[str, ...] = get_args(Composition)
 
 
@@ -29,7 +29,8 @@ def epoch(codes: Codes, size: int, rng: np.random.Generator, *, composition: Com
     rng
         Source of randomness.
     composition
-        `mixed`: see `mixed`. `shuffled`: random minibatches. `single`: each minibatch from one batch.
+        `mixed`: see `mixed`. `shuffled`: random minibatches. `single`: each minibatch from one batch. `consecutive`: cells
+        that follow each other in the data, as a loader that does not shuffle takes them.
 
     Returns
     -------
@@ -39,9 +40,11 @@ def epoch(codes: Codes, size: int, rng: np.random.Generator, *, composition: Com
         return mixed(codes, size, rng)
     if composition == "shuffled":
         return _split(rng.permutation(len(codes)), size)
-    parts = [
-        part for level in np.unique(codes) for part in _split(rng.permutation(np.flatnonzero(codes == level)), size)
-    ]
+    if composition == "consecutive":
+        parts = _split(np.arange(len(codes)), size)
+    else:
+        of_one = [rng.permutation(np.flatnonzero(codes == level)) for level in np.unique(codes)]
+        parts = [part for rows in of_one for part in _split(rows, size)]
     return [parts[i] for i in rng.permutation(len(parts))]
 
 

@@ -6,14 +6,24 @@ import logging
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from scbatchnorm import _anchors, _batches, _device, _history, _io, _parameters, _stem, _strength, _training
-from scbatchnorm.nn.normalization import recalibrate
+from scbatchnorm import (
+    _batches,
+    _calibration,
+    _device,
+    _history,
+    _io,
+    _offsets,
+    _parameters,
+    _stem,
+    _strength,
+    _trainer,
+    _training,
+)
+from scbatchnorm._fitted import FittedAutoencoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Self
 
     import torch
@@ -23,12 +33,13 @@ if TYPE_CHECKING:
 
     from scbatchnorm._minibatch import Composition
     from scbatchnorm._typing import Codes, Floats, Matrix
-    from scbatchnorm.nn.network import Autoencoder, Normalization
+    from scbatchnorm.nn.network import AdversaryNorm, Norm
+    from scbatchnorm.nn.normalization import Statistics
 
 logger = logging.getLogger(__name__)
 
 
-class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
+class BatchNormAutoencoder(FittedAutoencoder):
     """Autoencoder that harmonises batches, with BatchNorm over minibatches that mix them all.
 
     A linear stem (principal components) is followed by a residual network. Between them batches are moved onto each
@@ -50,12 +61,19 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         neighbouring cells of different batches differ in no common direction.
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder.
-    normalization
-        Layer before each activation: `"batch"`, `"layer"` or `"none"`.
+    norm
+        Layer before each activation. With statistics of minibatches: `"batch"`, `"switchable"` (learned mixture with layer and instance
+        statistics), `"batch_layer"` (leans to layer statistics in small minibatches), `"whitened"` (decorrelates). Of each
+        cell alone: `"layer"`, `"group"`, `"instance"`. `"none"`. See `scbatchnorm.nn`.
+    statistics
+        Whose statistics `norm="batch"` uses: `"mixed"`, `"per_batch"`, `"anchored"` or `"blend"`; see `nn.MixedBatchNorm`.
+    dropout
+        Share of hidden units left out at each step of training.
     minibatch_size
         Cells per step.
     minibatches
         `"mixed"`: every minibatch holds every batch, in proportion. `"shuffled"`: random. `"single"`: one batch each.
+        `"consecutive"`: cells as they follow each other, unshuffled.
     n_epochs, min_steps, max_steps
         Steps of training: `n_epochs` passes over the cells, but at least `min_steps` and at most `max_steps`.
     learning_rate, weight_decay
@@ -65,10 +83,14 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
     anchor_weight, adversary_weight
         Weights of the anchor displacement and of the discriminator, beside reconstruction with weight 1; 0 leaves one out.
         Where batches are mixed already the discriminator has less of its weight.
+    adversary_norm
+        Of the discriminator: `"layer"`, or `"spectral"` (bounded spectral norms). Never statistics of minibatches, which leak the answer.
     n_neighbors
         Nearest neighbours that make two cells of different batches anchors if mutual.
     n_refreshes
         How often anchors are found anew, in the latent space of that moment.
+    record_shift
+        Whether to keep, at each refresh, how far batches are apart at each normalisation, and how far its input moved.
     rng
         Seed or generator. The same seed gives bitwise the same result on the same machine with the same number of threads.
     device
@@ -84,6 +106,10 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         The strength applied, the evidence for it, and the reason in words.
     history_
         Losses, one row per epoch.
+    shift_history_
+        With `record_shift`: `covariate_shift` at the start of each refresh and at the end, with `step` and `drift`.
+    calibration_
+        Of which cells the frozen statistics are: `by` (`"fit"` or `"recalibrate"`), `n_cells`, `fingerprint_of_fit`.
     stopped_
         Why training ended: `"completed"`, `"converged"`, `"interrupted"`, `"diverged"`, or `"not trained"`.
     features_
@@ -112,7 +138,9 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         strength: float | Literal["auto"] = "auto",
         n_hidden: int = 96,
         n_layers: int = 2,
-        normalization: Normalization = "batch",
+        norm: Norm = "batch",
+        statistics: Statistics = "mixed",
+        dropout: float = 0.0,
         minibatch_size: int = 128,
         minibatches: Composition = "mixed",
         n_epochs: int = 10,
@@ -123,8 +151,10 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         offsets: bool = True,
         anchor_weight: float = 1.0,
         adversary_weight: float = 3.0,
+        adversary_norm: AdversaryNorm = "layer",
         n_neighbors: int = 5,
         n_refreshes: int = 10,
+        record_shift: bool = False,
         rng: int | np.random.Generator | None = 0,
         device: str | torch.device = "auto",
         progress: bool | None = None,
@@ -135,7 +165,9 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         self.strength = strength
         self.n_hidden = n_hidden
         self.n_layers = n_layers
-        self.normalization = normalization
+        self.norm = norm
+        self.statistics = statistics
+        self.dropout = dropout
         self.minibatch_size = minibatch_size
         self.minibatches = minibatches
         self.n_epochs = n_epochs
@@ -146,8 +178,10 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         self.offsets = offsets
         self.anchor_weight = anchor_weight
         self.adversary_weight = adversary_weight
+        self.adversary_norm = adversary_norm
         self.n_neighbors = n_neighbors
         self.n_refreshes = n_refreshes
+        self.record_shift = record_shift
         self.rng = rng
         self.device = device
         self.progress = progress
@@ -183,60 +217,22 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         rng = np.random.default_rng(self.rng)
         plain, leading = _stem.fit(matrix, self.stem, self.n_components, self.n_latent, rng)
         points = leading.encode(matrix)
-        self.strength_ = self._choose_strength(points, codes, rng)
+        self.strength_ = _strength.decide(self.strength, points, codes, rng)
         logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
         self.stem_ = leading if self.strength_.value > 0 else plain
         self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
-        self.network_: Autoencoder | None = None
-        self.history_ = _history.empty_history()
-        self.stopped_ = "not trained"
+        self.network_, self.stopped_ = None, "not trained"
+        self.history_, self.shift_history_ = _history.empty_history(), _history.empty_shift_history()
         if self.strength_.value > 0:
             if self.offsets:
-                self.offsets_ = self._find_offsets(matrix, points, codes, rng)
+                self.offsets_ = _offsets.find(matrix, points, codes, self.n_neighbors, rng)
             self._train(points - self.offsets_[codes], codes, rng, device)
+        self.calibration_ = {"by": "fit", "n_cells": len(codes), "fingerprint_of_fit": self.fingerprint()}
         return self
 
     def fit_transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
         """Fit to `X` and `batch`, and return their embedding; see `fit` and `transform`."""
         return self.fit(X, batch).transform(X, batch)
-
-    def transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
-        """Embedding of cells, float32 of shape (cells, components), in units of principal component scores.
-
-        A cell's embedding depends on nothing but the model, the cell and its batch.
-
-        Parameters
-        ----------
-        X
-            Cells with the features of the fit, dense or sparse, (cells, features).
-        batch
-            Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
-        """
-        check_is_fitted(self)
-        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        codes = _batches.codes(batch, self.batches_, matrix.shape[0])
-        points = self.stem_.encode(matrix)
-        if self.network_ is not None:
-            latent = _device.run(self.network_, self.network_.encode, points - self.offsets_[codes], codes)
-            points = points + np.float32(self.strength_.value) * (latent - points)
-        return self.stem_.embed(points)
-
-    def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
-        """Features (log-normalised expression) of points of the embedding, float32 of shape (cells, features).
-
-        Parameters
-        ----------
-        Z
-            Embedding, shape (cells, components).
-        batch
-            Batch in which each cell is to be seen, shape (cells,). `None`: the average over all batches.
-        """
-        check_is_fitted(self)
-        points = self.stem_.unembed(self._embedding(Z))
-        if batch is not None or len(self.batches_) == 1:
-            return self.stem_.decode(self._decode(points, _batches.codes(batch, self.batches_, len(points))))
-        seen = [self._decode(points, np.full(len(points), level)) for level in range(len(self.batches_))]
-        return self.stem_.decode(np.mean(seen, axis=0, dtype=np.float32))
 
     @classmethod
     def from_anndata(cls, adata: AnnData, *, key: str = "scbatchnorm") -> Self:
@@ -255,45 +251,9 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
             raise KeyError(msg)
         return _io.from_record(cls, adata.uns[key], where=f"adata.uns[{key!r}]")
 
-    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> np.ndarray:
-        """Names of the dimensions of the embedding; `input_features` is there for scikit-learn and ignored."""
-        check_is_fitted(self)
-        return np.array([f"scbatchnorm{i}" for i in range(self.stem_.components.shape[1])], dtype=object)
-
-    def _embedding(self, Z: ArrayLike) -> Floats:
-        """`Z` as float32 of shape (cells, components)."""
-        embedding: Floats = check_array(Z, dtype=np.float32)
-        n_components = self.stem_.components.shape[1]
-        if embedding.shape[1] != n_components:
-            msg = f"Z must have the {n_components} components of the embedding; got {embedding.shape[1]}."
-            raise ValueError(msg)
-        return embedding
-
-    def _choose_strength(self, points: Floats, codes: Codes, rng: np.random.Generator) -> _strength.Strength:
-        if len(self.batches_) == 1:
-            return _strength.Strength(0.0, float("nan"), "there is only one batch")
-        if self.strength == "auto":
-            return _strength.choose(points, codes, rng)
-        return _strength.Strength(float(self.strength), float("nan"), "set by the caller")
-
-    def _find_offsets(self, X: Matrix, points: Floats, codes: Codes, rng: np.random.Generator) -> Floats:
-        """Offset of each batch, shape (batches, components), from a sketch of the cells."""
-        rows = _anchors.sketch(codes, _anchors.per_batch(len(self.batches_)), rng)
-        scores = _stem.batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
-        return _anchors.align(points[rows], scores, codes[rows], self.n_neighbors, rng)
-
     def _train(self, points: Floats, codes: Codes, rng: np.random.Generator, device: torch.device) -> None:
-        trained = _training.train(
-            points, codes, _training.Settings.of(self), rng, device=device, progress=self.progress
-        )
+        trained = _training.train(points, codes, _trainer.Settings.of(self), rng, device=device, progress=self.progress)
         self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
-        network = self.network_
-        recalibrate(network, lambda: _device.run(network, network.reconstruct, points, codes))
-        network.cpu()
-
-    def _decode(self, points: Floats, codes: Codes) -> Floats:
-        """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
-        if self.network_ is None:
-            return points
-        seen = _device.run(self.network_, self.network_.decode, points, codes) + self.offsets_[codes]
-        return points + np.float32(self.strength_.value) * (seen - points)
+        self.shift_history_ = _history.name_batches(trained.shift_history, self.batches_)
+        _calibration.calibrate(trained.network, points, codes, self.n_neighbors, rng)
+        trained.network.cpu()

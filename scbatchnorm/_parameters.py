@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scbatchnorm._minibatch import COMPOSITIONS
-from scbatchnorm.nn.network import NORMALIZATIONS
+from scbatchnorm.nn.network import NORMS, check_adversary_norm
+from scbatchnorm.nn.normalization import STATISTICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,13 @@ def check(model: BatchNormAutoencoder) -> None:
         if not allowed(value):
             msg = f"The {name!r} parameter of {type(model).__name__} must be {rule}. Got {value!r} instead."
             raise ValueError(msg)
+    check_adversary_norm("adversary_norm", model.adversary_norm)
+    if model.statistics != "mixed" and model.norm != "batch":
+        msg = f"statistics={model.statistics!r} needs norm='batch'; got norm={model.norm!r}, which has no statistics of batches."
+        raise ValueError(msg)
+    if model.norm not in {"batch", "whitened", "none"} and model.n_hidden < 2:
+        msg = f"n_hidden must be an int >= 2 with norm={model.norm!r}, which normalises over features; got {model.n_hidden}."
+        raise ValueError(msg)
 
 
 def _is_whole(value: Any) -> bool:
@@ -57,13 +65,15 @@ _RULES: dict[str, Rule] = {
     "learning_rate": (lambda value: _is_real(value) and value > 0, "a number > 0"),
     **dict.fromkeys(("weight_decay", "anchor_weight", "adversary_weight"), _NOT_NEGATIVE),
     "stem": _word(("pca", "identity")),
-    "normalization": _word(NORMALIZATIONS),
+    "norm": _word(NORMS),
+    "statistics": _word(STATISTICS),
+    "dropout": (lambda value: _is_real(value) and 0 <= value < 1, "a number in [0, 1)"),
     "minibatches": _word(COMPOSITIONS),
     "strength": (
         lambda value: (_is_real(value) and 0 <= value <= 1) or (isinstance(value, str) and value == "auto"),
         "'auto' or a number in [0, 1]",
     ),
-    "offsets": (lambda value: isinstance(value, bool), "True or False"),
+    **dict.fromkeys(("offsets", "record_shift"), (lambda value: isinstance(value, bool), "True or False")),
     "progress": (lambda value: value is None or isinstance(value, bool), "True, False or None"),
     "rng": (
         lambda value: value is None or isinstance(value, np.random.Generator) or (_is_whole(value) and value >= 0),

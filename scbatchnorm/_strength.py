@@ -32,6 +32,15 @@ class Strength:
     reason: str
 
 
+def decide(wanted: float | str, points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
+    """Strength to apply: what the caller `wanted`, or by the data if that is `"auto"`."""
+    if codes.max() == 0:
+        return Strength(0.0, float("nan"), "there is only one batch")
+    if wanted == "auto":
+        return choose(points, codes, rng)
+    return Strength(float(wanted), float("nan"), "set by the caller")
+
+
 def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
     """Strength that the data ask for.
 

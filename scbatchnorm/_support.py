@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +13,31 @@ if TYPE_CHECKING:
     from scbatchnorm._anchors import Anchors
     from scbatchnorm._typing import Codes, Floats
 
+# Shares of the anchors that are left out as doubtful.
+_DISPLACED = 0.1
+_DISSIMILAR = 0.15
 # Cells that a local average is taken over.
 _LOCAL = 15
 # Cells whose neighbours are looked at to see how well batches are mixed.
 _ASKED = 2000
+
+
+@dataclass(frozen=True)
+class Shared:
+    """States that batches share: their anchors, and how far each cell takes part."""
+
+    anchors: Anchors
+    share: Floats  # (cells, batches), see `support`
+    counterparts: Floats  # (cells, batches), see `counterparts`
+
+
+def shared_states(points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> Shared:
+    """States that the batches of these cells share, by their places in `points` (cells, components)."""
+    anchors = _anchors.find(points, codes, n_neighbors, rng)
+    anchors = _anchors.clean(anchors, points, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
+    near = neighbours(points, codes)
+    share = support(anchors, near, codes)
+    return Shared(anchors, share, counterparts(anchors, share, near, codes))
 
 
 def neighbours(points: Floats, codes: Codes) -> Codes:

@@ -88,8 +88,9 @@ def integrate(
     `adata.varm['scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
         Loadings of the genes on the components, shape (genes, components); 0 for genes not used. Not with `use_rep`.
     `adata.uns['scbatchnorm' | key_added]` : :class:`dict`
-        `params`, `strength` (value, evidence, reason), `history` (DataFrame), `batch_levels`, `versions`, and the fitted `weights`
-        as plain arrays, from which `BatchNormAutoencoder.from_anndata` gives back the model.
+        `params`, `strength` (value, evidence, reason), `history` and `shift_history` (DataFrames), `batch_key`, `batch_levels`, `layer` or
+        `use_rep` if one was given, `versions`, the fitted `weights` as plain arrays, from which `BatchNormAutoencoder.from_anndata` gives
+        back the model, their `fingerprint`, and of which cells the frozen statistics are (`calibration`).
 
     Raises
     ------
@@ -130,6 +131,7 @@ def integrate(
     loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
     record = _io.to_record(estimator)
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
+    record |= {name: value for name, value in (("layer", layer), ("use_rep", use_rep)) if value is not None}
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     _anndata.write(adata, keys, embedding=embedding, loadings=loadings, record=record)

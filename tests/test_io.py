@@ -8,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -58,8 +59,11 @@ def restored(record) -> BatchNormAutoencoder:
         ("zarr", {"n_latent": 5, "strength": 0}),
         ("h5ad", {"strength": 0.5}),
         ("h5ad", {"strength": "auto"}),
-        ("h5ad", {"normalization": "layer", "n_layers": 1}),
-        ("h5ad", {"normalization": "none", "offsets": False}),
+        ("h5ad", {"norm": "layer", "n_layers": 1}),
+        ("h5ad", {"norm": "none", "offsets": False}),
+        ("h5ad", {"statistics": "per_batch", "minibatch_size": 48}),
+        ("zarr", {"norm": "switchable", "record_shift": True}),
+        ("zarr", {"norm": "whitened", "dropout": 0.1, "adversary_norm": "spectral"}),
         ("h5ad", {"rng": None, "progress": None}),
         ("h5ad", {"n_hidden": np.int64(12), "learning_rate": np.float32(1e-3), "rng": np.int64(3)}),
     ],
@@ -161,6 +165,12 @@ def test_newer_format_is_refused(record):
         restored(newer)
 
 
+def test_older_format_is_refused(record):
+    older = record | {"format": 1, "versions": {"scbatchnorm": "0.0.1"}}
+    with pytest.raises(ValueError, match=r"in format 1 by scbatchnorm 0\.0\.1; .* run pp\.integrate again"):
+        restored(older)
+
+
 @pytest.mark.parametrize("garbage", [None, 1, "text", [], {}, {"format": "x"}, {"format": 1}, np.zeros(3)], ids=str)
 def test_garbage_is_refused(garbage, adata):
     adata.uns["scbatchnorm"] = garbage
@@ -190,7 +200,7 @@ def test_incomplete_records_are_refused(record):
     "changed",
     [
         {"params": {"n_hidden": 17}},
-        {"params": {"normalization": "other"}},
+        {"params": {"norm": "other"}},
         {"params": {"unknown": 1}},
         {"strength": {"value": "much"}},
         {"weights": {"stem.scale": np.array([])}},
@@ -209,3 +219,21 @@ def test_garbled_records_are_refused(changed, record):
         garbled[name] = garbled[name] | entry if isinstance(entry, dict) else entry
     with pytest.raises(ValueError, match="the record does not hold a model"):
         restored(garbled)
+
+
+def test_changed_weights_are_noticed(record):
+    """One number of the arrays, or the fingerprint itself: the model would not be the one that was written."""
+    for name in ("stem.mean", "offsets", "network.encoder.0.weight", "network.encoder.1.running_var"):
+        changed = copy.deepcopy(record)
+        changed["weights"][name].flat[0] += 1e-3
+        with pytest.raises(ValueError, match="do not have the fingerprint they were written with"):
+            restored(changed)
+    with pytest.raises(ValueError, match="fingerprint"):
+        restored(record | {"fingerprint": "0" * 64})
+
+
+def test_reading_leaves_the_generators_alone(record):
+    before = torch.get_rng_state()
+    model = restored(record)
+    model.transform(np.zeros((2, 40), np.float32), ["a", "b"])
+    assert torch.equal(torch.get_rng_state(), before)

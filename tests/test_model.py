@@ -70,9 +70,11 @@ WRONG: list[tuple[str, Any]] = [
     *[("minibatch_size", value) for value in (3, 64.0, None)],
     *[("learning_rate", value) for value in (0, -1e-3, np.nan, np.inf, "1e-3", True)],
     *[(name, v) for name in ("weight_decay", "anchor_weight", "adversary_weight") for v in (-1, np.nan, np.inf, None)],
-    *[(name, v) for name in ("stem", "normalization", "minibatches") for v in ("other", None, 1, ["pca"])],
+    *[(name, v) for name in ("stem", "norm", "statistics", "minibatches") for v in ("other", None, 1, ["pca"])],
     *[("strength", value) for value in (-0.1, 1.1, np.nan, "Auto", None, True)],
-    *[("offsets", value) for value in (1, None, "yes")],
+    *[("adversary_norm", value) for value in ("other", "batch", "none", None, ["layer"])],
+    *[("dropout", value) for value in (-0.1, 1, 1.5, None, "0.1", np.nan, True)],
+    *[(name, value) for name in ("offsets", "record_shift") for value in (1, None, "yes")],
     *[("rng", value) for value in (-1, 0.5, "0", True, np.random.SeedSequence(0))],
     *[("device", value) for value in ("gpu", "cuda:99", None, 0.5)],
     *[("progress", value) for value in (1, "no")],
@@ -257,10 +259,10 @@ def test_generator_is_drawn_from(X, batch, brief):
     assert np.isfinite(brief(rng=None).fit_transform(X, batch)).all()
 
 
-@pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
+@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
 @pytest.mark.parametrize("minibatches", ["mixed", "shuffled", "single"])
-def test_variants_train(normalization, minibatches, X, batch, brief):
-    model = brief(normalization=normalization, minibatches=minibatches, n_layers=1, minibatch_size=16)
+def test_variants_train(norm, minibatches, X, batch, brief):
+    model = brief(norm=norm, minibatches=minibatches, n_layers=1, minibatch_size=16)
     assert np.isfinite(model.fit_transform(X, batch)).all()
     assert model.stopped_ in {"completed", "converged"}
 

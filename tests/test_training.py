@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from scbatchnorm import BatchNormAutoencoder, _anchors, _history, _minibatch, _training
-from scbatchnorm.nn.network import NORMALIZATIONS
+from scbatchnorm import BatchNormAutoencoder, _anchors, _history, _minibatch, _trainer, _training
+from scbatchnorm.nn.network import NORMS
 from tests.training import (
     CPU,
     assert_finite,
@@ -150,7 +150,7 @@ def test_training_brings_batches_together():
 )
 def test_losses_between_batches_ease_with_what_mixing_lacks(lacks, pull, push):
     """All of them by what is lacking at first; the adversary also by what is lacking later, never to nothing."""
-    trainer = _training._Trainer(5, 2, 24, brief(), 0, CPU)
+    trainer = _trainer.Trainer(5, 2, 24, brief(), CPU)
     for number, lack in enumerate(lacks):
         trainer.ease(lack, first=number == 0)
     assert trainer.pull == pytest.approx(pull)
@@ -174,7 +174,7 @@ def test_batches_that_are_mixed_are_pulled_less():
 
 def test_matrices_decay_and_biases_and_scales_do_not():
     """Decay would pull them to where they do not belong, whatever their shape."""
-    trainer = _training._Trainer(5, 2, 24, brief(weight_decay=0.1), 0, CPU)
+    trainer = _trainer.Trainer(5, 2, 24, brief(weight_decay=0.1), CPU)
     decay = {}
     for group in trainer.optimizer.param_groups:
         (whole,) = group["params"]
@@ -258,12 +258,12 @@ def test_input_is_not_changed():
     assert np.array_equal(codes, cells()[1])
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("composition", _minibatch.COMPOSITIONS)
-def test_every_layer_and_composition_trains(normalization, composition):
+def test_every_layer_and_composition_trains(norm, composition):
     """To finite weights that differ from the start, left in evaluation mode."""
     points, codes = cells(n_batches=3)
-    trained = train(brief(normalization=normalization, minibatches=composition), points=points, codes=codes)
+    trained = train(brief(norm=norm, minibatches=composition), points=points, codes=codes)
     assert trained.stopped == "completed"
     assert not trained.network.training
     assert trained.network.encoder[-1].weight.abs().max() > 0

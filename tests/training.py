@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from scbatchnorm import BatchNormAutoencoder, _losses, _training
+from scbatchnorm import BatchNormAutoencoder, _losses, _trainer, _training
 
 CPU = torch.device("cpu")
 
@@ -16,7 +16,7 @@ def brief(**changes):
     model = BatchNormAutoencoder(
         n_hidden=16, min_steps=24, max_steps=24, minibatch_size=32, n_refreshes=4, **{"n_layers": 1, **changes}
     )
-    return _training.Settings.of(model)
+    return _trainer.Settings.of(model)
 
 
 def kinds(n):

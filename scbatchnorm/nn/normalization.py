@@ -1,58 +1,259 @@
-"""Normalisation layers over (cells, features), and the exact calibration of their statistics."""
+"""BatchNorm for minibatches that mix experimental batches, and the exact calibration of all minibatch statistics."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+from scbatchnorm.nn import _anchored
+from scbatchnorm.nn._moments import Moments, alone
+from scbatchnorm.nn._statistics import BatchStatistics, add, check_cells, check_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from scbatchnorm.nn._moments import Reduce
+    from scbatchnorm.nn._statistics import Affine
+
+Statistics = Literal["mixed", "per_batch", "anchored", "blend"]
+STATISTICS: tuple[str, ...] = get_args(Statistics)
+_AFFINE = ("shared", "per_batch", "none")
 
 
-class MixedBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over minibatches that mix all batches, with statistics that can be made exact after training.
+class MixedBatchNorm(BatchStatistics):
+    """BatchNorm over minibatches that mix batches, with a choice of whose statistics a cell is normalised by.
 
-    In training it is `torch.nn.BatchNorm1d`: every cell, whatever its batch, is normalised by the mean and the variance of the
-    minibatch it is in. The moving average that torch keeps for inference depends on the last few minibatches;
-    `recalibrate` replaces it by the statistics of the whole data.
+    `y = (x - mean) / sqrt(var + eps) * weight + bias` for x of shape (cells, features), after Ioffe & Szegedy (2015).
+
+    Parameters
+    ----------
+    num_features
+        Features of x.
+    n_batches
+        Experimental batches, whose codes in `forward` are 0 to `n_batches - 1`.
+    statistics
+        `"mixed"`: mean and variance of all cells of the minibatch. Every cell is moved alike: differences of composition
+        do no harm, differences between batches stay. With one batch it is `torch.nn.BatchNorm1d`.
+        `"per_batch"`: those of the cell's own batch. Batches are aligned, but so are batches that differ because they hold other
+        cell types, and a code of the batch in the layer's input is taken off with the rest. A batch with a single cell in
+        the minibatch has the mixed statistics there.
+        `"anchored"`: those of the cell's batch, as far as batches differ in *shared* states: shift and scale between two batches are
+        taken from cells weighted by `support`, reconciled over all pairs by least squares, and what is left is normalised by mixed
+        statistics. Composition moves nothing; a batch that shares nothing is normalised as mixed. Costs batches^2.
+        `"blend"`: for each feature a learned share `mixed_share` of the mixed statistics, the rest per batch.
+    affine
+        Scale `weight` and shift `bias`: `"shared"` by all batches, `"per_batch"`, or `"none"`.
+    momentum
+        Weight of a minibatch in the moving average of the statistics, see `BatchStatistics`; `None`: all minibatches alike.
+    eps
+        Added to the variance.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from scbatchnorm.nn import MixedBatchNorm
+    >>> batch = torch.tensor([0, 0, 0, 1, 1, 1])
+    >>> x = torch.randn(6, 4) + 5 * batch[:, None]
+    >>> y = MixedBatchNorm(4, 2, statistics="per_batch")(x, batch)
+    >>> torch.allclose(y[:3].mean(0), y[3:].mean(0), atol=1e-5)
+    True
     """
 
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
 
-class Moments:
-    """Count, mean and sum of squared deviations of a stream of rows, in float64.
-
-    Partial results add up (Chan, Golub & LeVeque 1983), so rows may come in any chunks.
-    """
-
-    def __init__(self, n_features: int) -> None:
-        self.count = 0
-        self.mean = torch.zeros(n_features, dtype=torch.float64)
-        self.square = torch.zeros(n_features, dtype=torch.float64)
-
-    def add(self, rows: torch.Tensor) -> None:
-        """Take in `rows`, shape (cells, features)."""
-        if not len(rows):
-            return
-        rows = rows.detach().double().cpu()
-        count, mean = len(rows), rows.mean(0)
-        square = (rows - mean).square().sum(0)
-        total = self.count + count
-        delta = mean - self.mean
-        self.square += square + delta.square() * (self.count * count / total)
-        self.mean += delta * (count / total)
-        self.count = total
+    def __init__(
+        self,
+        num_features: int,
+        n_batches: int = 1,
+        *,
+        statistics: Statistics = "mixed",
+        affine: Literal["shared", "per_batch", "none"] = "shared",
+        momentum: float | None = 0.1,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(num_features, momentum=momentum, eps=eps)
+        for name, value, words in (("statistics", statistics, STATISTICS), ("affine", affine, _AFFINE)):
+            if value not in words:
+                msg = f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}."
+                raise ValueError(msg)
+        if n_batches < 1:
+            msg = f"n_batches must be an int >= 1; got {n_batches!r}."
+            raise ValueError(msg)
+        self.n_batches, self.statistics, self.affine = n_batches, statistics, affine
+        rows = {"mixed": (), "blend": (n_batches + 1,)}.get(statistics, (n_batches,))  # of "blend" the last is mixed
+        self.register_buffer("running_mean", torch.zeros(*rows, num_features))
+        self.register_buffer("running_var", torch.ones(*rows, num_features))
+        self.register_buffer("num_batches_tracked", torch.zeros(rows, dtype=torch.long))
+        of_batches = (n_batches, num_features) if affine == "per_batch" else (num_features,)
+        self.weight = None if affine == "none" else nn.Parameter(torch.ones(of_batches))
+        self.bias = None if affine == "none" else nn.Parameter(torch.zeros(of_batches))
+        self.blend_logit = nn.Parameter(torch.zeros(num_features)) if statistics == "blend" else None
 
     @property
-    def variance(self) -> torch.Tensor:
-        """Unbiased variance of each feature, shape (features,)."""
-        return self.square / max(self.count - 1, 1)
+    def _sum(self) -> Reduce:
+        """How sums are taken over processes; here there is one."""
+        return alone
+
+    @property
+    def mixed_share(self) -> torch.Tensor:
+        """Share of the mixed statistics in those of each feature, shape (features,): learned by `"blend"`, else 1 or 0."""
+        if self.blend_logit is not None:
+            return self.blend_logit.detach().sigmoid()
+        return torch.full((self.num_features,), float(self.statistics == "mixed"))
+
+    def forward(
+        self, x: torch.Tensor, batch: torch.Tensor | None = None, support: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Normalise.
+
+        Parameters
+        ----------
+        x
+            Shape (cells, features).
+        batch
+            Code of the batch of each cell, int64 of shape (cells,). Needed where the result depends on it.
+        support
+            How much of each cell's state its batch shares with others, >= 0, shape (cells,), or with each other batch, shape
+            (cells, batches). Needed for `"anchored"` in training and recalibration; otherwise ignored.
+        """
+        check_shape(x, self.num_features)
+        if self.statistics == "mixed" and self.affine != "per_batch" and self._sum is alone:
+            return self._as_torch(x)
+        one_hot = self._one_hot(x, batch)
+        if self.training:
+            moments = self._moments(x, batch, support, reduce=self._sum)
+            check_cells(float(moments[0].weight.sum()), self)
+            self._average(moments)
+            now = self._estimates(moments, correction=0)
+            mean, var = now["running_mean"], now["running_var"]
+        else:
+            mean, var = self.running_mean, self.running_var
+        mean, var = (_per_cell(one_hot, self._effective(value)) for value in (mean, var))
+        y = (x - mean) * torch.rsqrt(var + self.eps)
+        if self.weight is None or self.bias is None:
+            return y
+        return y * _per_cell(one_hot, self.weight) + _per_cell(one_hot, self.bias)
+
+    def frozen_affine(self) -> Affine | None:
+        """Scale and shift in evaluation mode, shape (features,) each; `None` if they differ between batches."""
+        scale, shift = self._frozen()
+        return (scale[0], shift[0]) if len(scale) == 1 else None
+
+    def lipschitz_bound(self) -> float:
+        """Largest scale of a feature in evaluation mode."""
+        return float(self._frozen()[0].abs().max())
+
+    @torch.no_grad()
+    def _frozen(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift in evaluation mode, shape (batches, features), or (1, features) where batches do not differ."""
+        mean, var = (torch.atleast_2d(self._effective(value)) for value in (self.running_mean, self.running_var))
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is None or self.bias is None:
+            return scale, -mean * scale
+        scale = scale * self.weight
+        return scale, self.bias - mean * scale
+
+    def _as_torch(self, x: torch.Tensor) -> torch.Tensor:
+        """What `nn.BatchNorm1d` does, by the same fused operation."""
+        momentum = self.momentum
+        if self.training:
+            check_cells(len(x), self)
+            self.num_batches_tracked += 1
+            momentum = 1 / float(self.num_batches_tracked) if momentum is None else momentum
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum or 0.0, self.eps
+        )
+
+    def _one_hot(self, x: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
+        """Codes as (cells, batches): a product with them is a look-up whose gradient is cheaper than that of an index."""
+        if batch is None:
+            if self.n_batches > 1 and (self.statistics != "mixed" or self.affine == "per_batch"):
+                msg = (
+                    f"batch must be given for statistics={self.statistics!r}, affine={self.affine!r} and {self.n_batches} "
+                    "batches: the code of the batch of each cell."
+                )
+                raise ValueError(msg)
+            batch = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        if batch.shape != x.shape[:1] or batch.is_floating_point():
+            msg = f"batch must hold a whole number for each of the {len(x)} cells; got {batch.dtype} of shape {tuple(batch.shape)}."
+            raise ValueError(msg)
+        if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < self.n_batches:
+            msg = f"batch must be codes from 0 to {self.n_batches - 1}; got {int(batch.min())} to {int(batch.max())}."
+            raise ValueError(msg)
+        return F.one_hot(batch.long(), self.n_batches).to(x.dtype)
+
+    def _moments(
+        self,
+        x: torch.Tensor,
+        batch: torch.Tensor | None = None,
+        support: torch.Tensor | None = None,
+        *,
+        reduce: Reduce = alone,
+    ) -> list[Moments]:
+        if self.statistics == "mixed":
+            return [Moments.of(x, x.new_ones(len(x), 1), reduce)]
+        one_hot = self._one_hot(x, batch)
+        own = Moments.of(x, one_hot, reduce)
+        if self.statistics != "anchored":
+            return [own]
+        return [own, _anchored.pairs(x, one_hot, own, support, reduce)]
+
+    def _estimates(self, moments: Sequence[Moments], *, correction: int) -> dict[str, torch.Tensor]:
+        own = moments[0]
+        pooled = own.pooled()
+        mean, var = pooled.mean, pooled.variance(correction)
+        if self.statistics == "mixed":
+            mean, var = mean[0], var[0]
+        elif self.statistics == "anchored":
+            mean, var = _anchored.estimates(own, moments[1], correction)
+        else:
+            enough = own.weight[:, None] >= 2
+            of_batches = [torch.where(enough, own.mean, mean), torch.where(enough, own.variance(correction), var)]
+            mixed_too = self.statistics == "blend"
+            mean, var = (
+                torch.cat([value, all_]) if mixed_too else value
+                for value, all_ in zip(of_batches, (mean, var), strict=True)
+            )
+        return {"running_mean": mean, "running_var": var}
+
+    def _seen(self, moments: Sequence[Moments]) -> torch.Tensor:
+        if self.statistics == "mixed":
+            return super()._seen(moments)
+        seen = (moments[0].weight > 0).to(self.num_batches_tracked.device)
+        return torch.cat([seen, seen.any()[None]]) if self.statistics == "blend" else seen
+
+    def _effective(self, rows: torch.Tensor) -> torch.Tensor:
+        """Statistics to normalise by, shape (batches, features), or (features,) for mixed ones."""
+        if self.blend_logit is None:
+            return rows
+        share = self.blend_logit.sigmoid()
+        return share * rows[-1] + (1 - share) * rows[:-1]
+
+    def extra_repr(self) -> str:
+        """Parameters, for the printed module."""
+        return (
+            f"{self.num_features}, {self.n_batches}, statistics={self.statistics!r}, affine={self.affine!r}, "
+            f"momentum={self.momentum}, eps={self.eps:g}"
+        )
+
+
+def _per_cell(one_hot: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Row of each cell's batch, or the one row of all."""
+    return rows if rows.ndim == 1 else one_hot @ rows
 
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, forward: Callable[[], object]) -> None:
-    """Set the running statistics of every `MixedBatchNorm` of `network` to those of all the data.
+    """Set the statistics of every layer of `network` that has statistics of minibatches to those of all the data.
 
     Layers are calibrated one after the other, each with the layers before it already exact, so that inference sees the same
     statistics the layer is given.
@@ -66,12 +267,17 @@ def recalibrate(network: nn.Module, forward: Callable[[], object]) -> None:
     """
     network.eval()
     for layer in network.modules():
-        if isinstance(layer, MixedBatchNorm) and layer.running_mean is not None and layer.running_var is not None:
-            moments = Moments(layer.num_features)
-            hook = layer.register_forward_pre_hook(lambda _, args, seen=moments: seen.add(args[0]))
-            try:
-                forward()
-            finally:
-                hook.remove()
-            layer.running_mean.copy_(moments.mean)
-            layer.running_var.copy_(moments.variance)
+        if not isinstance(layer, BatchStatistics):
+            continue
+        seen: list[Moments] = []
+
+        def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...], seen: list[Moments] = seen) -> None:
+            seen[:] = add(seen, layer.observe(*inputs))  # type: ignore[operator]
+
+        hook = layer.register_forward_pre_hook(look)
+        try:
+            forward()
+        finally:
+            hook.remove()
+        if layer.observed(seen):
+            layer.calibrate(seen)

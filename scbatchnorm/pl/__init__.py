@@ -2,5 +2,6 @@
 
 from scbatchnorm.pl._embedding import embedding
 from scbatchnorm.pl._history import history
+from scbatchnorm.pl._statistics import statistics
 
-__all__ = ["embedding", "history"]
+__all__ = ["embedding", "history", "statistics"]

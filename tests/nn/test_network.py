@@ -7,8 +7,22 @@ import pytest
 import torch
 from torch import nn
 
+from scbatchnorm import nn as family
 from scbatchnorm.nn import Autoencoder, MixedBatchNorm, discriminator
-from scbatchnorm.nn.network import NORMALIZATIONS
+from scbatchnorm.nn._statistics import BatchStatistics, Normalizer
+from scbatchnorm.nn.network import MINIBATCH_NORMS, NORMS
+from scbatchnorm.nn.normalization import STATISTICS
+
+KINDS = {
+    "batch": MixedBatchNorm,
+    "layer": nn.LayerNorm,
+    "group": nn.GroupNorm,
+    "instance": nn.InstanceNorm1d,
+    "switchable": family.SwitchableNorm,
+    "batch_layer": family.BatchLayerNorm,
+    "whitened": family.WhitenedBatchNorm,
+    "none": type(None),
+}
 
 
 def cells(n=40, d=5, n_batches=3, seed=0):
@@ -17,20 +31,22 @@ def cells(n=40, d=5, n_batches=3, seed=0):
     return x, torch.from_numpy(rng.integers(n_batches, size=n))
 
 
-def autoencoder(normalization="batch", *, n_layers=2, moved=False, seed=0):
+def autoencoder(norm="batch", *, n_layers=2, moved=False, seed=0, **options):
     """A fresh network; `moved`: with all parameters and running statistics off their start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Autoencoder(5, 3, n_hidden=16, n_layers=n_layers, normalization=normalization)
+        network = Autoencoder(5, 3, n_hidden=16, n_layers=n_layers, norm=norm, **options)
         if moved:
             with torch.no_grad():
                 for parameter in network.parameters():
                     parameter.add_(0.3 * torch.randn_like(parameter))
-                for layer in network.modules():
-                    if isinstance(layer, MixedBatchNorm):
-                        assert layer.running_mean is not None and layer.running_var is not None
-                        layer.running_mean.normal_()
-                        layer.running_var.uniform_(0.5, 2)
+                for name, buffer in network.named_buffers():
+                    if name.endswith("running_mean"):
+                        buffer.normal_()
+                    elif name.endswith(("running_var", "batch_share")):
+                        buffer.uniform_(0.5, 1)
+                    elif name.endswith("running_cov"):
+                        buffer += 0.1 * torch.ones_like(buffer)
     return network
 
 
@@ -39,39 +55,42 @@ def of_batches(network):
     return [p for name, p in network.named_parameters() if not name.startswith(("encoder.", "decoder."))]
 
 
-def numpy_stack(stack, x):
-    """The layers of an encoder or decoder, in inference, written out."""
+def numpy_stack(stack, x, codes):
+    """The layers of an encoder or decoder, in inference, written out; those with tests of their own are called."""
     for layer in stack:
         if isinstance(layer, nn.Linear):
             x = x @ layer.weight.detach().numpy().T.astype(np.float64)
             x = x if layer.bias is None else x + layer.bias.detach().numpy()
         elif isinstance(layer, nn.ReLU):
             x = np.maximum(x, 0)
-        else:
+        elif isinstance(layer, MixedBatchNorm | nn.LayerNorm):
             if isinstance(layer, MixedBatchNorm):
-                assert layer.running_mean is not None and layer.running_var is not None
                 mean, variance = layer.running_mean.numpy(), layer.running_var.numpy()
             else:
                 mean, variance = x.mean(1, keepdims=True), x.var(1, keepdims=True)
+            assert layer.weight is not None and layer.bias is not None
             x = (x - mean) / np.sqrt(variance + layer.eps) * layer.weight.detach().numpy() + layer.bias.detach().numpy()
+        else:
+            with torch.no_grad():
+                x = layer(torch.from_numpy(x).float(), codes).double().numpy()
     return x
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-def test_starts_as_the_identity(normalization, n_layers, training):
-    network = autoencoder(normalization, n_layers=n_layers).train(training)
+def test_starts_as_the_identity(norm, n_layers, training):
+    network = autoencoder(norm, n_layers=n_layers).train(training)
     x, codes = cells()
     z, decoded = network(x, codes)
     torch.testing.assert_close(z, x, rtol=0, atol=0)
     torch.testing.assert_close(decoded, x, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_first_step_reaches_encoder_and_decoder(normalization):
+@pytest.mark.parametrize("norm", NORMS)
+def test_first_step_reaches_encoder_and_decoder(norm):
     """Zeros at the start do not stop the gradient of either side."""
-    network = autoencoder(normalization)
+    network = autoencoder(norm)
     x, codes = cells()
     z, decoded = network(x, codes)
     ((decoded - 2 * x).square().mean() + 3 * z.square().mean()).backward()
@@ -84,32 +103,47 @@ def test_first_step_reaches_encoder_and_decoder(normalization):
         assert parameter.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_normalisation_of_the_hidden_layers(normalization):
+@pytest.mark.parametrize("norm", NORMS)
+def test_normalisation_of_the_hidden_layers(norm):
     """One of the kind asked for after each hidden Linear, whose bias it would subtract; without any, biases stay."""
-    kind = {"batch": MixedBatchNorm, "layer": nn.LayerNorm, "none": type(None)}[normalization]
-    network = autoencoder(normalization, n_layers=3)
+    network = autoencoder(norm, n_layers=3, dropout=0.25)
     for stack in (network.encoder, network.decoder):
-        layers = list(stack)
-        linear = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
-        assert len(linear) == 4
-        for i in linear[:-1]:
-            if normalization == "none":
-                assert layers[i].bias is not None
-                assert isinstance(layers[i + 1], nn.ReLU)
-            else:
-                assert layers[i].bias is None
-                assert isinstance(layers[i + 1], kind)
-                assert isinstance(layers[i + 2], nn.ReLU)
-        assert layers[-1].bias is not None
-    norms = (MixedBatchNorm, nn.LayerNorm)
-    assert sum(isinstance(m, norms) for m in network.modules()) == (0 if normalization == "none" else 6)
+        kinds = [KINDS[norm]] if norm != "none" else []
+        expected = [*([nn.Linear, *kinds, nn.ReLU, nn.Dropout] * 3), nn.Linear]
+        assert len(stack) == len(expected)
+        assert all(isinstance(layer, kind) for layer, kind in zip(stack, expected, strict=True))
+        biases = [layer.bias is not None for layer in stack if isinstance(layer, nn.Linear)]
+        assert biases == [norm == "none"] * 3 + [True]
+    assert sum(isinstance(m, Normalizer) for m in network.modules()) == (0 if norm == "none" else 6)
+    assert (norm in MINIBATCH_NORMS) == any(isinstance(m, BatchStatistics) for m in network.modules())
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_beside_the_residual_networks_each_batch_has_a_linear_map(normalization):
+def networks():
+    """All that the package builds."""
+    for norm in NORMS:
+        for statistics in STATISTICS if norm == "batch" else ("mixed",):
+            yield autoencoder(norm, statistics=statistics)
+    yield discriminator(5, 3, 16)
+    yield discriminator(5, 3, 16, norm="spectral")
+
+
+def test_no_bias_before_a_normalisation():
+    """In any network that the package builds: the normalisation would subtract it again."""
+    found = 0
+    for network in networks():
+        for stack in network.modules():
+            layers = list(stack) if isinstance(stack, nn.Sequential) else []
+            for linear, norm in zip(layers, layers[1:], strict=False):
+                if isinstance(linear, nn.Linear) and isinstance(norm, Normalizer):
+                    assert linear.bias is None
+                    found += 1
+    assert found == 2 * 2 * (len(NORMS) - 1 + len(STATISTICS) - 1) + 2
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_beside_the_residual_networks_each_batch_has_a_linear_map(norm):
     """z - x - f([x, 3 onehot(b)]) is linear in x within a batch; decoded, z - g([z, 3 onehot(b)]) is so by component."""
-    network = autoencoder(normalization, moved=True).eval()
+    network = autoencoder(norm, moved=True).eval()
     x, codes = cells(60)
     with torch.no_grad():
         z, decoded = (t.numpy().astype(np.float64) for t in network(x, codes))
@@ -117,8 +151,8 @@ def test_beside_the_residual_networks_each_batch_has_a_linear_map(normalization)
         torch.testing.assert_close(found.double(), torch.from_numpy(z), rtol=0, atol=0)
         torch.testing.assert_close(network.decode(found, codes).double(), torch.from_numpy(decoded), rtol=0, atol=0)
     points, one_hot = x.numpy().astype(np.float64), np.eye(3)[codes.numpy()]
-    added = z - points - numpy_stack(network.encoder, np.hstack([points, 3 * one_hot]))
-    kept = decoded - numpy_stack(network.decoder, np.hstack([z, 3 * one_hot]))
+    added = z - points - numpy_stack(network.encoder, np.hstack([points, 3 * one_hot]), codes)
+    kept = decoded - numpy_stack(network.decoder, np.hstack([z, 3 * one_hot]), codes)
     scales = []
     for b in range(3):
         rows = codes.numpy() == b
@@ -157,9 +191,9 @@ def test_batches_are_seen_differently():
             assert min((seen[a] - seen[b]).abs().max() for a, b in ((0, 1), (0, 2), (1, 2))) > 0.1
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_a_cell_alone_is_mapped_as_among_others(normalization):
-    network = autoencoder(normalization, moved=True).eval()
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_cell_alone_is_mapped_as_among_others(norm):
+    network = autoencoder(norm, moved=True).eval()
     x, codes = cells()
     with torch.no_grad():
         z, decoded = network(x, codes)
@@ -171,33 +205,88 @@ def test_a_cell_alone_is_mapped_as_among_others(normalization):
     torch.testing.assert_close(permuted, z[order], rtol=1e-6, atol=1e-6)
 
 
-def test_in_training_cells_depend_on_each_other_only_through_batchnorm():
+def test_in_training_cells_depend_on_each_other_only_through_minibatch_statistics():
     x, codes = cells()
-    for normalization in NORMALIZATIONS:
-        network = autoencoder(normalization, moved=True).train()
+    for norm in NORMS:
+        network = autoencoder(norm, moved=True).train()
         with torch.no_grad():
             together, halves = network.encode(x, codes), [network.encode(x[h::2], codes[h::2]) for h in (0, 1)]
         equal = torch.allclose(together[::2], halves[0], atol=1e-5) and torch.allclose(
             together[1::2], halves[1], atol=1e-5
         )
-        assert equal == (normalization != "batch")
+        assert equal == (norm not in MINIBATCH_NORMS)
 
 
-def test_discriminator_judges_each_cell_on_its_own():
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_layers_are_told_the_batches(statistics):
+    """Statistics of batches are taken of the cells of these batches, in encoder and decoder."""
+    network = autoencoder(statistics=statistics)
+    x, codes = cells(60)
+    x = x + 4 * codes[:, None]
+    network(x, codes, torch.ones(60, 3))
+    for stack in (network.encoder, network.decoder):
+        first = stack[1].running_mean
+        assert first.shape == {"mixed": (16,), "blend": (4, 16)}.get(statistics, (3, 16))
+        if statistics != "mixed":
+            assert (first[0] - first[2]).abs().max() > 0.1
+
+
+def test_dropout_is_for_training_only():
+    network = autoencoder(dropout=0.5, moved=True)
+    x, codes = cells()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        assert not torch.equal(network.encode(x, codes), network.encode(x, codes))
+        network.eval()
+        assert torch.equal(network.encode(x, codes), network.encode(x, codes))
+
+
+@pytest.mark.parametrize("norm", ["layer", "spectral"])
+def test_discriminator_judges_each_cell_on_its_own(norm):
     """No BatchNorm: statistics of the minibatch would tell it the batches in it."""
-    critic = discriminator(5, 4, 16)
-    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules())
+    critic = discriminator(5, 4, 16, norm=norm)
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm | BatchStatistics) for m in critic.modules())
     x, _ = cells()
     with torch.no_grad():
-        together = critic.train()(x)
+        critic(x)
+        critic.eval()  # in training the spectral norms are estimated anew at each call
+        together = critic(x)
         assert together.shape == (40, 4)
         torch.testing.assert_close(torch.cat([critic(row[None]) for row in x]), together, rtol=1e-5, atol=1e-6)
 
 
-def test_discriminator_can_learn_batches():
+@pytest.mark.parametrize("norm", MINIBATCH_NORMS)
+def test_discriminator_refuses_statistics_of_minibatches(norm):
+    with pytest.raises(
+        ValueError, match=rf"norm must be one of 'layer', 'spectral'; got {norm!r}\. .*the answer leaks"
+    ):
+        discriminator(5, 3, 16, norm=norm)
+
+
+@pytest.mark.parametrize("norm", ["none", "other", None])
+def test_discriminator_knows_its_norms(norm):
+    with pytest.raises(ValueError, match=rf"got {norm!r}\.$"):
+        discriminator(5, 3, 16, norm=norm)
+
+
+def test_spectral_discriminator_is_gentle():
+    """Each of its maps has norm 1, so the guess moves no further than the point."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        critic = discriminator(5, 3, 16)
+        critic = discriminator(5, 3, 16, norm="spectral")
+        for _ in range(100):
+            critic(torch.randn(8, 5))
+    critic.eval()
+    x, _ = cells()
+    with torch.no_grad():
+        moved = (critic(x[:20]) - critic(x[20:])).norm(dim=1)
+    assert (moved <= 1.001 * (x[:20] - x[20:]).norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("norm", ["layer", "spectral"])
+def test_discriminator_can_learn_batches(norm):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        critic = discriminator(5, 3, 16, norm=norm)
     x, codes = cells(200)
     x = x + 3 * torch.eye(3, 5)[codes]
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)

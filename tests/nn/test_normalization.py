@@ -1,163 +1,295 @@
-"""MixedBatchNorm trains like torch's BatchNorm, and its calibrated statistics are those of all the data."""
+"""MixedBatchNorm: torch's BatchNorm where statistics are mixed or there is one batch, one BatchNorm each per batch."""
 
 from __future__ import annotations
 
-import numpy as np
+import copy
+
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scbatchnorm.nn import Autoencoder, MixedBatchNorm, recalibrate
-from scbatchnorm.nn.normalization import Moments
+from scbatchnorm.nn import MixedBatchNorm
+from scbatchnorm.nn.normalization import STATISTICS
+
+AFFINES = ("shared", "per_batch", "none")
+TOLERANCES = [(torch.float32, 1e-6), (torch.float64, 1e-12)]
 
 
-def rows(n, d, seed=0, *, loc=0.0):
-    return torch.from_numpy(np.random.default_rng(seed).normal(loc, 2.0, (n, d)).astype(np.float32))
+def cells(n=48, d=4, n_batches=3, *, seed=0, dtype=torch.float32):
+    """x, codes, each batch with several cells, and support of each cell by each batch."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = (torch.arange(n) % n_batches)[torch.randperm(n, generator=generator)]
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64) * (1 + codes[:, None]) + 3 * codes[:, None]
+    return x.to(dtype), codes, torch.rand(n, n_batches, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def untrained(normalization="batch", *, n_batches=3, n_layers=2, seed=0):
-    """Network whose last layers are not zero, so that its output depends on all statistics."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Autoencoder(5, n_batches, n_hidden=16, n_layers=n_layers, normalization=normalization)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return network
+def norm(n_batches=3, **kwargs):
+    return MixedBatchNorm(4, n_batches, **kwargs)
 
 
-def in_chunks(function, size, *tensors):
-    return lambda: [function(*parts) for parts in zip(*(t.split(size) for t in tensors), strict=True)]
+def moved(layer, seed=0):
+    """`layer` with scale and shift off their start."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in (layer.weight, layer.bias):
+        if parameter is not None:
+            parameter.data += 0.5 * torch.randn(parameter.shape, generator=generator)
+    return layer
 
 
-def norms(network):
-    return [m for m in network.modules() if isinstance(m, MixedBatchNorm)]
+def close(found, expected, tolerance):
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_training_is_that_of_batchnorm1d():
-    """Outputs, gradients of input and parameters, and running statistics over several minibatches."""
-    ours, theirs = MixedBatchNorm(4), nn.BatchNorm1d(4)
-    for step in range(3):
-        a, b = rows(32, 4, step).requires_grad_(), rows(32, 4, step).requires_grad_()
-        out, expected = ours(a), theirs(b)
-        torch.testing.assert_close(out, expected, rtol=0, atol=0)
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+@pytest.mark.parametrize("momentum", [0.1, 1.0, None])
+@pytest.mark.parametrize("n_batches", [1, 3])
+def test_mixed_is_batchnorm1d(n_batches, momentum, affine):
+    """Outputs, gradients of input and parameters, and running statistics over several minibatches; then inference."""
+    ours = norm(n_batches, momentum=momentum, affine="shared" if affine else "none")
+    theirs = nn.BatchNorm1d(4, momentum=momentum, affine=affine)
+    moved(ours), moved(theirs)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for step in range(4):
+        x, codes, _ = cells(seed=step)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, expected = ours(a, codes), theirs(b)
+        close(out, expected, 0)
         out.pow(3).sum().backward()
         expected.pow(3).sum().backward()
-        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+        close(a.grad, b.grad, 0)
     for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=0)
-    assert ours.state_dict().keys() == theirs.state_dict().keys()
-    for name, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=0)
-    torch.testing.assert_close(ours.eval()(rows(1, 4, 9)), theirs.eval()(rows(1, 4, 9)), rtol=0, atol=0)
+        close(own.grad, other.grad, 0)
+    close(ours.state_dict(), theirs.state_dict(), 0)
+    x, codes, _ = cells(seed=9)
+    close(ours.eval()(x), theirs.eval()(x), 0)
 
 
-def test_batches_share_the_statistics_of_the_minibatch():
-    """In training, cells are normalised together: a batch that is shifted stays shifted by as much."""
-    x = rows(64, 3)
-    x[32:] += 10
-    out = MixedBatchNorm(3)(x)
-    sd = x.std(0, correction=0)
-    torch.testing.assert_close(out[32:].mean(0) - out[:32].mean(0), (x[32:].mean(0) - x[:32].mean(0)) / sd)
+@pytest.mark.parametrize("dtype, tolerance", TOLERANCES, ids=["float32", "float64"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("affine", AFFINES)
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_of_one_batch_all_statistics_are_batchnorm1d(statistics, affine, momentum, dtype, tolerance):
+    """Also those computed by our own operations instead of torch's fused one."""
+    ours = norm(1, statistics=statistics, affine=affine, momentum=momentum).to(dtype)
+    theirs = nn.BatchNorm1d(4, momentum=momentum, affine=affine != "none", dtype=dtype)
+    for step in range(4):
+        x, _, support = cells(n_batches=1, seed=step, dtype=dtype)
+        upstream = cells(n_batches=1, seed=50 + step, dtype=dtype)[0]
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, expected = ours(a, torch.zeros(len(x), dtype=torch.long), support), theirs(b)
+        close(out, expected, tolerance)
+        out.backward(upstream)
+        expected.backward(upstream)
+        close(a.grad, b.grad, tolerance)
+    if affine != "none":
+        close(ours.weight.grad.reshape(4), theirs.weight.grad, 20 * tolerance)  # sums over 192 cells
+        close(ours.bias.grad.reshape(4), theirs.bias.grad, 20 * tolerance)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        expected = theirs.get_buffer(name)
+        for row in ours.get_buffer(name).reshape(-1, *expected.shape):
+            close(row, expected, tolerance)
+    close(ours.eval()(x), theirs.eval()(x), tolerance)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("affine", AFFINES)
+def test_per_batch_is_one_batchnorm_for_each(affine, momentum):
+    """In one step a batch is missing: its statistics and their count stay."""
+    ours = moved(norm(statistics="per_batch", affine=affine, momentum=momentum).double())
+    theirs = [nn.BatchNorm1d(4, affine=affine != "none", momentum=momentum, dtype=torch.float64) for _ in range(3)]
+    for b, layer in enumerate(theirs):
+        if affine == "shared":
+            layer.weight, layer.bias = theirs[0].weight, theirs[0].bias
+        if affine != "none":
+            layer.weight.data.copy_(ours.weight.data.expand(3, 4)[b])
+            layer.bias.data.copy_(ours.bias.data.expand(3, 4)[b])
+    for step in range(4):
+        x, codes, _ = cells(seed=step, dtype=torch.float64)
+        if step == 2:
+            x, codes = x[codes != 1], codes[codes != 1]
+        upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+        a, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out = ours(a, codes)
+        out.backward(upstream)
+        for b in codes.unique().tolist():
+            expected = theirs[b](other[codes == b])
+            expected.backward(upstream[codes == b])
+            close(out[codes == b], expected, 1e-12)
+        close(a.grad, other.grad, 1e-12)
+    for b, layer in enumerate(theirs):
+        close(ours.running_mean[b], layer.running_mean, 1e-12)
+        close(ours.running_var[b], layer.running_var, 1e-12)
+        assert ours.num_batches_tracked[b] == layer.num_batches_tracked == (3 if b == 1 else 4)
+        if affine == "per_batch":
+            close(ours.weight.grad[b], layer.weight.grad, 1e-12)
+            close(ours.bias.grad[b], layer.bias.grad, 1e-12)
+    if affine == "shared":
+        close(ours.weight.grad, theirs[0].weight.grad, 1e-12)
+        close(ours.bias.grad, theirs[0].bias.grad, 1e-12)
+    x, codes, _ = cells(seed=9, dtype=torch.float64)
+    for b, layer in enumerate(theirs):
+        close(ours.eval()(x, codes)[codes == b], layer.eval()(x[codes == b]), 1e-12)
+
+
+@pytest.mark.parametrize("statistics", ["per_batch", "anchored", "blend"])
+def test_batches_that_are_absent_keep_their_statistics(statistics):
+    """The mixed statistics of a blend, in its last row, do not."""
+    layer = norm(statistics=statistics)
+    x, codes, support = cells()
+    layer(x, codes, support)
+    before = copy.deepcopy(layer.state_dict())
+    layer(x[codes != 1], codes[codes != 1], support[codes != 1])
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        changed = (layer.state_dict()[name] != before[name]).reshape(len(before[name]), -1).any(1)
+        assert changed.tolist() == [True, False, True, True][: len(changed)]
+
+
+@pytest.mark.parametrize("statistics", ["per_batch", "blend"])
+def test_a_batch_with_a_single_cell_has_the_mixed_statistics(statistics):
+    """In normalisation and, unbiased, in the moving average."""
+    layer = norm(statistics=statistics, momentum=1.0)
+    x, codes, _ = cells()
+    kept = (codes != 1) | (torch.arange(len(x)) == int((codes == 1).nonzero()[0]))
+    x, codes = x[kept], codes[kept]
+    assert (codes == 1).sum() == 1
+    out = layer(x, codes)
+    close(out[codes == 1], nn.BatchNorm1d(4)(x)[codes == 1], 1e-6)
+    close(layer.running_mean[1], x.mean(0), 1e-6)
+    close(layer.running_var[1], x.var(0), 1e-6)
+    if statistics == "per_batch":
+        close(out[codes == 2], nn.BatchNorm1d(4)(x[codes == 2]), 1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_affine(statistics, training):
+    """A scale and a shift for all, for each batch, or none: of the same normalised x."""
+    x, codes, support = cells()
+    layers = {affine: norm(statistics=statistics, affine=affine) for affine in AFFINES}
+    out = {affine: moved(layer).train(training)(x, codes, support) for affine, layer in layers.items()}
+    assert layers["none"].weight is layers["none"].bias is None
+    shared, own = layers["shared"], layers["per_batch"]
+    assert shared.weight.shape == (4,) and own.weight.shape == (3, 4)
+    close(out["shared"], out["none"] * shared.weight + shared.bias, 1e-5)
+    close(out["per_batch"], out["none"] * own.weight[codes] + own.bias[codes], 1e-5)
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("affine", AFFINES)
+def test_inference_of_a_cell_does_not_depend_on_its_companions(statistics, affine):
+    """Nor on support; and nothing is learned from it."""
+    layer = moved(norm(statistics=statistics, affine=affine))
+    for step in range(3):
+        layer(*cells(seed=step))
+    layer.eval()
+    before = copy.deepcopy(layer.state_dict())
+    x, codes, _ = cells(seed=9)
+    together = layer(x, codes)
+    close(torch.cat([layer(x[i : i + 1], codes[i : i + 1]) for i in range(len(x))]), together, 1e-5)
+    assert layer(x[:0], codes[:0]).shape == (0, 4)
+    close(layer.state_dict(), before, 0)
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(0, 9), st.sampled_from([0.0, 1e3]))
-def test_moments_are_those_of_numpy_for_any_chunks(chunks, seed, loc):
-    x = rows(sum(chunks), 3, seed, loc=loc)
-    moments = Moments(3)
-    for part in x.split(chunks):
-        moments.add(part)
-    expected = x.numpy().astype(np.float64)
-    assert moments.count == len(x)
-    np.testing.assert_allclose(moments.mean, expected.mean(0), rtol=1e-12, atol=1e-12)
-    variance = expected.var(0, ddof=1) if len(x) > 1 else np.zeros(3)
-    np.testing.assert_allclose(moments.variance, variance, rtol=1e-9, atol=1e-12)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4))
+@example([0.0, -1e3, 1e3, 1.0])
+def test_mixed_share_is_a_share(logits):
+    layer = norm(statistics="blend")
+    assert (layer.mixed_share == 0.5).all()
+    layer.blend_logit.data.copy_(torch.tensor(logits))
+    share = layer.mixed_share
+    assert ((share >= 0) & (share <= 1)).all()
+    close(share, 1 / (1 + torch.exp(-torch.tensor(logits))), 1e-6)
+    assert (norm().mixed_share == 1).all()
+    assert (norm(statistics="per_batch").mixed_share == 0).all()
 
 
-@pytest.mark.parametrize("sizes", [(0, 7), (4, 0, 3), (7, 0)], ids=["first", "middle", "last"])
-def test_moments_of_an_empty_chunk(sizes):
-    """A chunk without rows changes nothing."""
-    x = rows(7, 2)
-    moments = Moments(2)
-    for part in x.split(list(sizes)):
-        moments.add(part)
-    np.testing.assert_allclose(moments.mean, x.double().mean(0), rtol=1e-12)
-    np.testing.assert_allclose(moments.variance, x.double().var(0), rtol=1e-12)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("logit, statistics", [(100.0, "mixed"), (-100.0, "per_batch")])
+def test_ends_of_blend(logit, statistics, training):
+    """Of inputs and their gradients; between the ends mean and variance are the shares' mixture."""
+    blend, end = norm(statistics="blend"), norm(statistics=statistics)
+    blend.blend_logit.data.fill_(logit)
+    for step in range(3):
+        x, codes, _ = cells(seed=step)
+        for layer in (blend, end):
+            layer(x, codes)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, expected = blend.train(training)(a, codes), end.train(training)(b, codes)
+    close(out, expected, 2e-6)
+    out.pow(3).sum().backward()
+    expected.pow(3).sum().backward()
+    close(a.grad, b.grad, 1e-4)
+    blend.blend_logit.data.fill_(-1.0)
+    if training:
+        share = torch.tensor(-1.0).sigmoid()
+        own = torch.stack([x[codes == b].var(0, correction=0) for b in range(3)])[codes]
+        mean = torch.stack([x[codes == b].mean(0) for b in range(3)])[codes]
+        mean, var = share * x.mean(0) + (1 - share) * mean, share * x.var(0, correction=0) + (1 - share) * own
+        close(blend(x, codes), (x - mean) / (var + 1e-5).sqrt(), 1e-5)
 
 
-@pytest.mark.parametrize("normalized", ["encode", "forward"])
-def test_recalibrated_statistics_are_those_seen_at_inference(normalized):
-    """Every layer that data pass holds the mean and the variance of its own input, with all layers before it calibrated."""
-    network = untrained()
-    x, codes = rows(101, 5), torch.arange(101) % 3
-    run = getattr(network, normalized)
-    recalibrate(network, lambda: run(x, codes))
-    seen: dict[int, torch.Tensor] = {}
-    for i, layer in enumerate(norms(network)):
-        layer.register_forward_pre_hook(lambda _, args, i=i: seen.__setitem__(i, args[0].detach().double()))
-    run(x, codes)
-    assert len(seen) == (2 if normalized == "encode" else 4)
-    for i, inputs in seen.items():
-        layer = norms(network)[i]
-        torch.testing.assert_close(layer.running_mean.double(), inputs.mean(0), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(layer.running_var.double(), inputs.var(0), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("statistics, grows", [("mixed", True), ("per_batch", False)])
+def test_blend_is_learned(statistics, grows):
+    """Asked for what one of its ends gives, it goes there, each feature by itself."""
+    x, codes, _ = cells()
+    target = norm(statistics=statistics)(x, codes).detach()
+    layer = norm(statistics="blend")
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (layer(x, codes) - target)[:, :3].square().mean().backward()
+        optimizer.step()
+    share = layer.mixed_share
+    assert ((share[:3] > 0.9) if grows else (share[:3] < 0.1)).all() and share[3] == 0.5
 
 
-@settings(deadline=None, max_examples=15)
-@given(st.integers(1, 120), st.integers(0, 3))
-@example(1, 0)
-def test_recalibration_does_not_depend_on_chunks(size, seed):
-    x, codes = rows(101, 5, seed), torch.arange(101) % 3
-    whole, chunked = untrained(), untrained()
-    recalibrate(whole, lambda: whole(x, codes))
-    recalibrate(chunked, in_chunks(chunked, size, x, codes))
-    for a, b in zip(norms(whole), norms(chunked), strict=True):
-        torch.testing.assert_close(a.running_mean, b.running_mean, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(a.running_var, b.running_var, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"statistics": "both"}, r"statistics must be one of 'mixed', .*; got 'both'"),
+        ({"affine": True}, r"affine must be one of 'shared', 'per_batch', 'none'; got True"),
+        ({"momentum": 1.5}, r"momentum must be None or a number in \[0, 1\]; got 1.5"),
+        ({"momentum": -0.1}, r"momentum must .*; got -0.1"),
+        ({"num_features": 0}, r"num_features must be an int >= 1; got 0"),
+        ({"n_batches": 0}, r"n_batches must be an int >= 1; got 0"),
+    ],
+)
+def test_parameters_out_of_range(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        MixedBatchNorm(**{"num_features": 4, **wrong})
 
 
-def test_recalibration_forgets_the_moving_average():
-    """Whatever the statistics were before, afterwards they are the same; trained weights stay."""
-    x, codes = rows(60, 5), torch.arange(60) % 3
-    one, other = untrained(), untrained()
-    for layer in norms(other):
-        layer.running_mean.fill_(7.0)
-        layer.running_var.fill_(11.0)
-    recalibrate(one, lambda: one(x, codes))
-    recalibrate(other, lambda: other(x, codes))
-    for name, value in one.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
-    for parameter, before in zip(one.parameters(), untrained().parameters(), strict=True):
-        torch.testing.assert_close(parameter, before, rtol=0, atol=0)
+ROWS = torch.zeros(6, 4)
+CODES = torch.tensor([0, 0, 0, 1, 1, 1])
 
 
-def test_recalibration_leaves_evaluation_mode_and_no_hooks():
-    network = untrained().train()
-    recalibrate(network, lambda: network(rows(20, 5), torch.arange(20) % 3))
-    assert not any(m.training for m in network.modules())
-    assert not any(m._forward_pre_hooks for m in network.modules())
+@pytest.mark.parametrize(
+    "statistics, inputs, message",
+    [
+        ("mixed", (ROWS[:, :3],), r"x must have shape \(cells, 4\); got \(6, 3\)"),
+        ("per_batch", (ROWS[0], CODES), r"x must have shape \(cells, 4\); got \(4,\)"),
+        ("per_batch", (ROWS,), r"batch must be given for statistics='per_batch'.* 2 batches"),
+        ("per_batch", (ROWS, CODES[:5]), r"batch must hold a whole number for each of the 6 cells; .* shape \(5,\)"),
+        ("blend", (ROWS, CODES.float()), r"batch must hold a whole number .*; got torch.float32"),
+        ("blend", (ROWS, CODES + 1), r"batch must be codes from 0 to 1; got 1 to 2"),
+        ("per_batch", (ROWS, CODES - 1), r"batch must be codes from 0 to 1; got -1 to 0"),
+        ("anchored", (ROWS, CODES), r"support must be given for statistics='anchored'"),
+        ("anchored", (ROWS, CODES, torch.ones(6, 3)), r"support must have shape \(6,\) or \(6, 2\); got \(6, 3\)"),
+        ("mixed", (ROWS[:1],), r"MixedBatchNorm needs minibatches of at least 2 cells in training; got 1"),
+        ("per_batch", (ROWS[:1], CODES[:1]), r"at least 2 cells in training; got 1"),
+    ],
+)
+def test_inputs_out_of_range(statistics, inputs, message):
+    layer = norm(2, statistics=statistics)
+    before = copy.deepcopy(layer.state_dict())
+    with pytest.raises(ValueError, match=message):
+        layer(*inputs)
+    close(layer.state_dict(), before, 0)
 
 
-def test_recalibration_that_fails_leaves_no_hooks():
-    network = untrained()
-
-    def fail():
-        raise RuntimeError("out of memory")  # noqa: EM101
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        recalibrate(network, fail)
-    assert not any(m._forward_pre_hooks for m in network.modules())
-
-
-def test_recalibration_of_plain_torch_networks():
-    """MixedBatchNorm works in any module; other layers, and one without running statistics, are left alone."""
-    torch_norm, mixed, stateless = nn.BatchNorm1d(4), MixedBatchNorm(4), MixedBatchNorm(4, track_running_stats=False)
-    network = nn.Sequential(torch_norm, mixed, stateless)
-    x = rows(50, 4, loc=3.0)
-    recalibrate(network, lambda: network(x))
-    torch.testing.assert_close(mixed.running_mean, (x / np.sqrt(1 + torch_norm.eps)).mean(0))
-    torch.testing.assert_close(torch_norm.running_mean, torch.zeros(4), rtol=0, atol=0)
-    assert stateless.running_mean is None
+def test_scales_of_batches_need_batches():
+    with pytest.raises(ValueError, match=r"batch must be given for statistics='mixed', affine='per_batch'"):
+        norm(affine="per_batch")(ROWS)

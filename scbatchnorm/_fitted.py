@@ -1,0 +1,186 @@
+"""What a fitted model does: embed, invert, be looked at, be calibrated anew."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from scbatchnorm import _anndata, _batches, _calibration, _device, _io
+from scbatchnorm.nn._moments import Moments
+from scbatchnorm.nn.folding import fold_batchnorm
+from scbatchnorm.nn.inspection import encoder_bound, shift_table, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import ArrayLike
+
+    from scbatchnorm._stem import Stem
+    from scbatchnorm._strength import Strength
+    from scbatchnorm._typing import Codes, Floats, Labels, Matrix
+    from scbatchnorm.nn.network import Autoencoder
+
+
+class FittedAutoencoder(TransformerMixin, BaseEstimator):
+    """The part of `BatchNormAutoencoder` that uses what `fit` has set and no hyperparameter of training."""
+
+    n_neighbors: int
+    rng: int | np.random.Generator | None
+    batches_: Labels
+    features_: Labels
+    stem_: Stem
+    strength_: Strength
+    offsets_: Floats
+    network_: Autoencoder | None
+    history_: pd.DataFrame
+    shift_history_: pd.DataFrame
+    calibration_: dict[str, Any]
+    stopped_: str
+
+    def transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
+        """Embedding of cells, float32 of shape (cells, components), in units of principal component scores.
+
+        A cell's embedding depends on nothing but the model, the cell and its batch.
+
+        Parameters
+        ----------
+        X
+            Cells with the features of the fit, dense or sparse, (cells, features).
+        batch
+            Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
+        """
+        check_is_fitted(self)
+        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        codes = _batches.codes(batch, self.batches_, matrix.shape[0])
+        points = self.stem_.encode(matrix)
+        if self.network_ is not None:
+            network = fold_batchnorm(self.network_)
+            latent = _device.run(network, network.encode, points - self.offsets_[codes], codes)
+            points = points + np.float32(self.strength_.value) * (latent - points)
+        return self.stem_.embed(points)
+
+    def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
+        """Features (log-normalised expression) of points of the embedding, float32 of shape (cells, features).
+
+        Parameters
+        ----------
+        Z
+            Embedding, shape (cells, components).
+        batch
+            Batch in which each cell is to be seen, shape (cells,). `None`: the average over all batches.
+        """
+        check_is_fitted(self)
+        points = self.stem_.unembed(self._embedding(Z))
+        if batch is not None or len(self.batches_) == 1:
+            return self.stem_.decode(self._decode(points, _batches.codes(batch, self.batches_, len(points))))
+        seen = [self._decode(points, np.full(len(points), level)) for level in range(len(self.batches_))]
+        return self.stem_.decode(np.mean(seen, axis=0, dtype=np.float32))
+
+    def recalibrate(self, X: ArrayLike, batch: ArrayLike | None = None) -> Self:
+        """Set the frozen statistics of all normalisation layers to those of these cells; weights and offsets stay.
+
+        For cells of known batches whose composition or depth differs from that of the fit. Batches without cells here keep
+        their own statistics where these are per batch. `fingerprint` changes, `calibration_` says what was done.
+
+        Parameters
+        ----------
+        X
+            Cells with the features of the fit, dense or sparse, (cells, features): many, for their statistics replace those of the fit.
+        batch
+            Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
+
+        Raises
+        ------
+        ValueError
+            The model has nothing to recalibrate, or X and `batch` do not fit it. It is then unchanged.
+        """
+        points, codes = self._network_input(X, batch)
+        network = copy.deepcopy(self._network("recalibrate"))
+        if not _calibration.has_statistics(network):
+            msg = "recalibrate needs layers with statistics of cells; the norm of this model looks at each cell alone."
+            raise ValueError(msg)
+        if len(points) < 2:
+            msg = f"X must have at least 2 cells to take statistics of; got {len(points)}."
+            raise ValueError(msg)
+        _calibration.calibrate(network, points, codes, self.n_neighbors, np.random.default_rng(self.rng))
+        self.network_ = network
+        self.calibration_ = self.calibration_ | {"by": "recalibrate", "n_cells": len(points)}
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the weights, the frozen statistics and the strength: all that decides an embedding.
+
+        Two models with the same fingerprint embed alike. `calibration_["fingerprint_of_fit"]` is that of the fit.
+        """
+        check_is_fitted(self)
+        return _io.fingerprint(self)
+
+    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> np.ndarray:
+        """Names of the dimensions of the embedding; `input_features` is there for scikit-learn and ignored."""
+        check_is_fitted(self)
+        return np.array([f"scbatchnorm{i}" for i in range(self.stem_.components.shape[1])], dtype=object)
+
+    def _embedding(self, Z: ArrayLike) -> Floats:
+        """`Z` as float32 of shape (cells, components)."""
+        embedding: Floats = check_array(Z, dtype=np.float32)
+        n_components = self.stem_.components.shape[1]
+        if embedding.shape[1] != n_components:
+            msg = f"Z must have the {n_components} components of the embedding; got {embedding.shape[1]}."
+            raise ValueError(msg)
+        return embedding
+
+    def _network(self, purpose: str) -> Autoencoder:
+        """The network, or an error where nothing was trained."""
+        check_is_fitted(self)
+        if self.network_ is None:
+            msg = f"{purpose} needs a network, and this model has none: strength is 0 ({self.strength_.reason})."
+            raise ValueError(msg)
+        return self.network_
+
+    def _network_input(self, X: ArrayLike, batch: ArrayLike | None) -> tuple[Floats, Codes]:
+        """What enters the network, shape (cells, components), and the batch codes of the cells."""
+        check_is_fitted(self)
+        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        codes = _batches.codes(batch, self.batches_, matrix.shape[0])
+        return self.stem_.encode(matrix) - self.offsets_[codes], codes
+
+    def _covariate_shift(
+        self, data: AnnData | ArrayLike, batch: ArrayLike | str | None, *, key: str | None
+    ) -> pd.DataFrame:
+        """See `nn.covariate_shift`."""
+        network = self._network("covariate_shift")
+        if hasattr(data, "obs_names"):
+            data, batch = _anndata.like_fit(cast("AnnData", data), self.features_, batch, key)
+        points, codes = self._network_input(cast("ArrayLike", data), batch)
+        names = [str(name) for name in self.batches_]
+        device = next(network.parameters()).device
+        x, batches = torch.from_numpy(points).to(device), torch.from_numpy(codes).to(device)
+        found = snapshot(network, x, batches, len(names))
+        whole = torch.from_numpy(points + self.offsets_[codes]).double()
+        groups = torch.nn.functional.one_hot(torch.from_numpy(codes), len(names)).double()
+        offsets = {
+            ("offsets", "", "before"): Moments.of(whole, groups),
+            ("offsets", "", "after"): Moments.of(torch.from_numpy(points).double(), groups),
+        }
+        return shift_table(offsets | found, names)
+
+    def _lipschitz_bound(self) -> float:
+        """See `nn.lipschitz_bound`."""
+        check_is_fitted(self)
+        return 1.0 if self.network_ is None else encoder_bound(self.network_, self.strength_.value)
+
+    def _decode(self, points: Floats, codes: Codes) -> Floats:
+        """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
+        if self.network_ is None:
+            return points
+        network = fold_batchnorm(self.network_)
+        seen = _device.run(network, network.decode, points, codes) + self.offsets_[codes]
+        return points + np.float32(self.strength_.value) * (seen - points)
