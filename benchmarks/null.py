@@ -18,6 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import report
 from benchmarks.methods import METHODS
+from benchmarks.options import add_columns, add_output
 from benchmarks.scoring import prepare_counts
 
 if TYPE_CHECKING:
@@ -51,15 +52,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--keep", metavar="LEVEL", help="the batch whose cells are split (default: the largest)")
     parser.add_argument("--seeds", type=int, default=5, help="random splits of each kind (default: 5)")
     parser.add_argument("--methods", nargs="+", choices=_CHOICES, default=names, metavar="METHOD")
-    parser.add_argument("--batch-key", default="batch", help="column of obs with the batch (default: batch)")
-    parser.add_argument("--label-key", default="cell_type", help="column of obs with the type (default: cell_type)")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("benchmarks/results"),
-        help="folder for null.csv and null.md (default: benchmarks/results)",
-    )
+    add_columns(parser)
+    add_output(parser, "null.csv and null.md")
     return parser.parse_args(arguments)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from benchmarks import report
 from benchmarks.methods import METHODS
+from benchmarks.options import add_columns, add_output
 from benchmarks.scoring import METRICS, official_scores, prepare, require_scib
 from benchmarks.worker import run_isolated
 
@@ -38,16 +39,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--n-comps", type=int, default=50, help="principal components that the peers start from (default: 50)"
     )
-    parser.add_argument("--batch-key", default="batch", help="column of obs with the batch (default: batch)")
-    parser.add_argument("--label-key", default="cell_type", help="column of obs with the type (default: cell_type)")
+    add_columns(parser)
     parser.add_argument("--timeout", type=float, default=3600, help="seconds granted to one run (default: 3600)")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("benchmarks/results"),
-        help="folder for scores.csv and scores.md (default: benchmarks/results)",
-    )
+    add_output(parser, "scores.csv and scores.md")
     options = parser.parse_args(arguments)
     options.files = options.files or [_EXAMPLE]
     if absent := [str(path) for path in options.files if not path.is_file()]:

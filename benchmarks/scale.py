@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks import report
 from benchmarks.methods import METHODS
+from benchmarks.options import add_output
 from benchmarks.worker import run_isolated
 
 
@@ -31,13 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=Path("benchmarks/scratch"),
         help="folder that keeps the simulated files between calls (default: benchmarks/scratch)",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("benchmarks/results"),
-        help="folder for scale.csv and scale.md (default: benchmarks/results)",
-    )
+    add_output(parser, "scale.csv and scale.md")
     return parser.parse_args(arguments)
 
 
