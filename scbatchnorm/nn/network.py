@@ -172,10 +172,21 @@ def discriminator(n_components: int, n_batches: int, n_hidden: int, *, norm: Adv
         return spectral_norm(nn.Linear(n_in, n_out)) if norm == "spectral" else nn.Linear(n_in, n_out, bias=False)
 
     layers: list[nn.Module] = []
-    for n_in in (n_components, n_hidden):
+    widths = [n_components, n_hidden]
+    if norm == "layer":
+        layers.append(_BesideOne())
+        widths[0] += 1
+    for n_in in widths:
         layers += [linear(n_in, n_hidden), *([LayerNorm(n_hidden)] if norm == "layer" else []), nn.LeakyReLU(0.2)]
     last = nn.Linear(n_hidden, n_batches)
     return nn.Sequential(*layers, spectral_norm(last) if norm == "spectral" else last)
+
+
+class _BesideOne(nn.Module):
+    """A constant beside the components: of a point alone LayerNorm would leave the direction, and lose how far out it is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
 
 
 def check_adversary_norm(name: str, norm: object) -> None:
