@@ -115,14 +115,14 @@ def _run(trainer: Trainer, points: Floats, codes: Codes, rng: np.random.Generato
 
 def _warn_of_noise(settings: Settings, n_batches: int) -> None:
     """Warn where the cells of a minibatch are too few for the statistics that the network takes of them."""
-    if settings.norm not in MINIBATCH_NORMS:
+    if settings.norm not in MINIBATCH_NORMS or settings.norm == "batch_layer":  # which leans to the cell by itself
         return
     if settings.statistics == "mixed" or n_batches == 1:
         if settings.minibatch_size < _FEW:
             warn(
                 f"minibatch_size={settings.minibatch_size} is too small for norm={settings.norm!r}: statistics of fewer than "
                 f"{_FEW} cells are noise. Use minibatch_size={_FEW} or more, or a norm that looks at each cell alone: "
-                "norm='layer' or norm='group'."
+                "norm='layer' or norm='group', or leans to it: norm='batch_layer'."
             )
     elif settings.minibatch_size < _FEW * n_batches:
         warn(

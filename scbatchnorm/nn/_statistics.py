@@ -51,7 +51,7 @@ class BatchStatistics(Normalizer, ABC):
     def __init__(self, num_features: int, *, momentum: float | None, eps: float) -> None:
         super().__init__()
         self.num_features, self.momentum, self.eps = num_features, momentum, eps
-        if num_features < 1:
+        if not isinstance(num_features, int) or num_features < 1:
             msg = f"num_features must be an int >= 1; got {num_features!r}."
             raise ValueError(msg)
         if momentum is not None and not 0 <= momentum <= 1:
