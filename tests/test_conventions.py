@@ -18,9 +18,23 @@ import scbatchnorm
 
 PACKAGE = Path(scbatchnorm.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-NAMESPACES = ["pp", "tl", "pl", "datasets", "metrics"]
-# Arrays may come first, too: representations, values of cells.
-FIRST = {"adata", "data", "X", "Z", "query", "scores", "table", "history", "neighbors"}
+NAMESPACES = ["pp", "tl", "pl", "datasets", "metrics", "nn"]
+# Arrays may come first, too: representations, values of cells. So may what is looked at, and the width of what is built.
+FIRST = {
+    "adata",
+    "data",
+    "X",
+    "Z",
+    "query",
+    "scores",
+    "table",
+    "history",
+    "neighbors",
+    "model",
+    "module",
+    "network",
+    "n_components",
+}
 CORE = ["_stem", "_anchors", "_minibatch", "_strength", "_losses", "_training", "nn"]
 
 
@@ -142,6 +156,22 @@ def test_parameters_of_the_estimator_are_documented():
     assert text
     parameters = set(inspect.signature(scbatchnorm.BatchNormAutoencoder).parameters)
     assert documented(sections(text)["Parameters"]) == parameters
+
+
+LAYERS = [value for name in scbatchnorm.nn.__all__ if inspect.isclass(value := getattr(scbatchnorm.nn, name))]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_are_documented_and_annotated(layer):
+    """Parameters, and all public methods of their own; options are named."""
+    signature = inspect.signature(layer)
+    assert documented(sections(inspect.getdoc(layer) or "")["Parameters"]) == set(signature.parameters)
+    assert not [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    assert len([p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]) <= 2
+    for name, method in inspect.getmembers(layer, inspect.isfunction):
+        if not name.startswith("_") and method.__module__.startswith("scbatchnorm"):
+            assert inspect.getdoc(method)
+            assert inspect.signature(method).return_annotation is not inspect.Signature.empty
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
