@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -51,7 +52,7 @@ class BatchStatistics(Normalizer, ABC):
     def __init__(self, num_features: int, *, momentum: float | None, eps: float) -> None:
         super().__init__()
         self.num_features, self.momentum, self.eps = num_features, momentum, eps
-        if not isinstance(num_features, int) or num_features < 1:
+        if not isinstance(num_features, Integral) or num_features < 1:
             msg = f"num_features must be an int >= 1; got {num_features!r}."
             raise ValueError(msg)
         if momentum is not None and not 0 <= momentum <= 1:

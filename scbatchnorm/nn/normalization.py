@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -85,7 +86,7 @@ class MixedBatchNorm(BatchStatistics):
             if value not in words:
                 msg = f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}."
                 raise ValueError(msg)
-        if not isinstance(n_batches, int) or n_batches < 1:
+        if not isinstance(n_batches, Integral) or n_batches < 1:
             msg = f"n_batches must be an int >= 1; got {n_batches!r}."
             raise ValueError(msg)
         self.n_batches, self.statistics, self.affine = n_batches, statistics, affine
