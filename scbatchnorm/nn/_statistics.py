@@ -52,9 +52,7 @@ class BatchStatistics(Normalizer, ABC):
     def __init__(self, num_features: int, *, momentum: float | None, eps: float) -> None:
         super().__init__()
         self.num_features, self.momentum, self.eps = num_features, momentum, eps
-        if not isinstance(num_features, Integral) or num_features < 1:
-            msg = f"num_features must be an int >= 1; got {num_features!r}."
-            raise ValueError(msg)
+        check_whole("num_features", num_features)
         if momentum is not None and not 0 <= momentum <= 1:
             msg = f"momentum must be None or a number in [0, 1]; got {momentum!r}."
             raise ValueError(msg)
@@ -176,6 +174,13 @@ def over_features(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and biased variance along the last axis, which is kept; of no cells there are none."""
     mean = x.mean(-1, keepdim=True)
     return mean, (x - mean).square().mean(-1, keepdim=True)
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise unless the parameter `name` is a whole number from 1, numpy's included."""
+    if not isinstance(value, Integral) or int(value) < 1:
+        msg = f"{name} must be an int >= 1; got {value!r}."
+        raise ValueError(msg)
 
 
 def check_shape(x: torch.Tensor, num_features: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from scbatchnorm.nn import _anchored
 from scbatchnorm.nn._moments import Moments, alone
-from scbatchnorm.nn._statistics import BatchStatistics, add, check_cells, check_shape
+from scbatchnorm.nn._statistics import BatchStatistics, add, check_cells, check_shape, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,9 +85,7 @@ class MixedBatchNorm(BatchStatistics):
             if value not in words:
                 msg = f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}."
                 raise ValueError(msg)
-        if not isinstance(n_batches, Integral) or n_batches < 1:
-            msg = f"n_batches must be an int >= 1; got {n_batches!r}."
-            raise ValueError(msg)
+        check_whole("n_batches", n_batches)
         self.n_batches, self.statistics, self.affine = n_batches, statistics, affine
         rows = {"mixed": (), "blend": (n_batches + 1,)}.get(statistics, (n_batches,))  # of "blend" the last is mixed
         self.register_buffer("running_mean", torch.zeros(*rows, num_features))
