@@ -57,12 +57,9 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         batch
             Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
         """
-        check_is_fitted(self)
-        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        codes = _batches.codes(batch, self.batches_, matrix.shape[0])
-        points = self.stem_.encode(matrix)
-        if self.network_ is not None:
-            network = fold_batchnorm(self.network_)
+        points, codes = self._encode(X, batch)
+        network = self._folded()
+        if network is not None:
             latent = _device.run(network, network.encode, points - self.offsets_[codes], codes)
             points = points + np.float32(self.strength_.value) * (latent - points)
         return self.stem_.embed(points)
@@ -80,8 +77,10 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         points = self.stem_.unembed(self._embedding(Z))
         if batch is not None or len(self.batches_) == 1:
-            return self.stem_.decode(self._decode(points, _batches.codes(batch, self.batches_, len(points))))
-        seen = [self._decode(points, np.full(len(points), level)) for level in range(len(self.batches_))]
+            codes = _batches.codes(batch, self.batches_, len(points))
+            return self.stem_.decode(self._decode(points, codes, self._folded()))
+        network = self._folded()
+        seen = [self._decode(points, np.full(len(points), level), network) for level in range(len(self.batches_))]
         return self.stem_.decode(np.mean(seen, axis=0, dtype=np.float32))
 
     def recalibrate(self, X: ArrayLike, batch: ArrayLike | None = None) -> Self:
@@ -147,10 +146,19 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
 
     def _network_input(self, X: ArrayLike, batch: ArrayLike | None) -> tuple[Floats, Codes]:
         """What enters the network, shape (cells, components), and the batch codes of the cells."""
+        points, codes = self._encode(X, batch)
+        return points - self.offsets_[codes], codes
+
+    def _encode(self, X: ArrayLike, batch: ArrayLike | None) -> tuple[Floats, Codes]:
+        """Components of cells before the offsets are taken off, shape (cells, components), and their batch codes."""
         check_is_fitted(self)
         matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
         codes = _batches.codes(batch, self.batches_, matrix.shape[0])
-        return self.stem_.encode(matrix) - self.offsets_[codes], codes
+        return self.stem_.encode(matrix), codes
+
+    def _folded(self) -> Autoencoder | None:
+        """The network for inference, if there is one."""
+        return None if self.network_ is None else fold_batchnorm(self.network_)
 
     def _covariate_shift(
         self, data: AnnData | ArrayLike, batch: ArrayLike | str | None, *, key: str | None
@@ -177,10 +185,9 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return 1.0 if self.network_ is None else encoder_bound(self.network_, self.strength_.value)
 
-    def _decode(self, points: Floats, codes: Codes) -> Floats:
+    def _decode(self, points: Floats, codes: Codes, network: Autoencoder | None) -> Floats:
         """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
-        if self.network_ is None:
+        if network is None:
             return points
-        network = fold_batchnorm(self.network_)
         seen = _device.run(network, network.decode, points, codes) + self.offsets_[codes]
         return points + np.float32(self.strength_.value) * (seen - points)
