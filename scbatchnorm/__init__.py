@@ -5,10 +5,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scbatchnorm import datasets, metrics, nn, pl, pp
+    from scbatchnorm import datasets, metrics, nn, pl, pp, tl
     from scbatchnorm._model import BatchNormAutoencoder
 
-__all__ = ["BatchNormAutoencoder", "datasets", "metrics", "nn", "pl", "pp"]
+__all__ = ["BatchNormAutoencoder", "datasets", "metrics", "nn", "pl", "pp", "tl"]
 
 # What a library does: the application decides where messages go.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

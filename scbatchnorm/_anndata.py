@@ -216,3 +216,13 @@ def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | N
         if loadings is not None:
             adata.varm[keys.varm] = loadings
         adata.uns[keys.uns] = record
+
+
+def write_columns(adata: AnnData, columns: dict[str, Floats], key: str, record: dict[str, Any]) -> None:
+    """Write values of cells to `obs`, and how they came about to `uns[key]`."""
+    with warnings.catch_warnings():
+        # As in `write`.
+        warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        for column, values in columns.items():
+            adata.obs[column] = values
+        adata.uns[key] = record

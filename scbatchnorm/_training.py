@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from scbatchnorm import _anchors, _minibatch, _support
+from scbatchnorm import _anchors, _minibatch, _progress, _support
 from scbatchnorm._device import one_thread, seeded
 from scbatchnorm._history import History, ShiftHistory, empty_shift_history
 from scbatchnorm._trainer import Trainer
@@ -21,6 +20,7 @@ from scbatchnorm.nn.network import MINIBATCH_NORMS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scbatchnorm._progress import tqdm
     from scbatchnorm._trainer import Settings
     from scbatchnorm._typing import Codes, Floats
     from scbatchnorm.nn.network import Autoencoder
@@ -82,7 +82,7 @@ def _run(trainer: Trainer, points: Floats, codes: Codes, rng: np.random.Generato
     history, stopped = History(), "completed"
     shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
     good = copy.deepcopy(trainer.network.state_dict())
-    bar = tqdm(total=n_steps, desc="scbatchnorm", unit="step", disable=None if progress is None else not progress)
+    bar = _progress.bar(n_steps, desc="scbatchnorm", unit="step", progress=progress)
     with bar:
         try:
             for refresh in range(settings.n_refreshes):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from scbatchnorm import BatchNormAutoencoder, _losses, _trainer, _training
+from scbatchnorm import BatchNormAutoencoder, _losses, _progress, _trainer, _training
+from scbatchnorm._progress import tqdm
 
 CPU = torch.device("cpu")
 
@@ -75,7 +75,7 @@ def on_update(monkeypatch, number, error):
                 raise error
             return super().update(n)
 
-    monkeypatch.setattr(_training, "tqdm", Bar)
+    monkeypatch.setattr(_progress, "tqdm", Bar)
 
 
 def on_step(monkeypatch, number, change):

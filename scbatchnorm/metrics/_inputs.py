@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,47 @@ if TYPE_CHECKING:
 
     from scbatchnorm._typing import Codes, Floats
 
+# Where scib-metrics 0.5.10 differs on purpose or by mistake, "scib" does as it does.
+Flavor = Literal["default", "scib"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Groups:
-    """Groups of cells as integers: `codes` (cells,) in 0, ..., `n` - 1, each of which occurs."""
+    """Groups of cells as integers: `codes` (cells,) in 0, ..., `n` - 1, each of which occurs and is called `names[code]`."""
 
     codes: Codes
-    n: int
+    names: npt.NDArray[np.object_]
+
+    @property
+    def n(self) -> int:
+        """Number of groups."""
+        return len(self.names)
+
+    @cached_property
+    def sizes(self) -> Codes:
+        """Cells of each group, shape (groups,)."""
+        return np.bincount(self.codes, minlength=self.n)
+
+    @property
+    def in_order(self) -> list[int]:
+        """Codes in the alphabetical order of the names."""
+        names = [str(name) for name in self.names]
+        return sorted(range(self.n), key=names.__getitem__)
+
+    def members(self, code: int | np.integer) -> Codes:
+        """Rows of the cells of a group."""
+        return np.flatnonzero(self.codes == code)
+
+    def of(self, cells: Codes) -> Groups:
+        """The groups of some of the cells, as far as they occur there."""
+        present, codes = np.unique(self.codes[cells], return_inverse=True)
+        return Groups(codes, self.names[present])
+
+
+def crossed(rows: Groups, columns: Groups) -> Codes:
+    """Number of cells in each pair of groups, shape (rows.n, columns.n)."""
+    pairs = rows.codes * columns.n + columns.codes
+    return np.bincount(pairs, minlength=rows.n * columns.n).reshape(rows.n, columns.n)
 
 
 def groups(values: npt.ArrayLike, *, name: str, n_cells: int) -> Groups:
@@ -40,30 +75,53 @@ def groups(values: npt.ArrayLike, *, name: str, n_cells: int) -> Groups:
     if missing:
         msg = f"{name} must give every cell a value; {missing} of {n_cells} are missing."
         raise ValueError(msg)
-    return Groups(codes, len(levels))
+    return Groups(codes.astype(np.intp), np.asarray(levels, dtype=object))
 
 
-def embedding(X: npt.ArrayLike) -> Floats:
+def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) -> Floats:
     """Coordinates of cells, shape (cells, dimensions), as floating point numbers.
 
     Raises
     ------
     ValueError
-        `X` is not a two-dimensional array of finite numbers with at least one cell and one dimension.
+        `X` is not a two-dimensional array of finite numbers with at least one cell and one dimension, or not of `n_cells`.
     """
-    if hasattr(X, "toarray"):
-        msg = f"X must be a dense array of shape (cells, dimensions); got {type(X).__name__}: use X.toarray()."
+    if hasattr(X, "toarray") and not isinstance(X, np.ndarray):  # anndata's views of arrays have it, too
+        msg = f"{name} must be a dense array of shape (cells, dimensions); got {type(X).__name__}: use its toarray()."
         raise ValueError(msg)
     points = np.asarray(X)
     if points.ndim != 2 or 0 in points.shape:
-        msg = f"X must have shape (cells, dimensions) with at least one of each; got shape {points.shape}."
+        msg = f"{name} must have shape (cells, dimensions) with at least one of each; got shape {points.shape}."
         raise ValueError(msg)
     if points.dtype.kind not in "fiub":
-        msg = f"X must hold real numbers; got values of type {points.dtype}."
+        msg = f"{name} must hold real numbers; got values of type {points.dtype}."
+        raise ValueError(msg)
+    if n_cells is not None and len(points) != n_cells:
+        msg = f"{name} must have a row for each of the {n_cells} cells; got shape {points.shape}."
         raise ValueError(msg)
     points = points if points.dtype in (np.float32, np.float64) else points.astype(np.float64)
     bad = ~np.isfinite(points).all(axis=1)
     if bad.any():
-        msg = f"X must be finite; {int(bad.sum())} of {len(points)} cells have NaN or infinite coordinates, the first is cell {int(bad.argmax())}."
+        msg = f"{name} must be finite; {int(bad.sum())} of {len(points)} cells have NaN or infinite coordinates, the first is cell {int(bad.argmax())}."
         raise ValueError(msg)
     return points
+
+
+def check_flavor(flavor: object) -> None:
+    """Raise ValueError unless `flavor` is a :data:`Flavor`."""
+    one_of(flavor, name="flavor", allowed=get_args(Flavor))
+
+
+def one_of(value: object, *, name: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of the `allowed` words."""
+    if value not in allowed:
+        msg = f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}."
+        raise ValueError(msg)
+
+
+def count(value: object, *, name: str, least: int = 1) -> int:
+    """`value` as an int of at least `least`, numpy's whole numbers included; raise ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        msg = f"{name} must be an integer of at least {least}; got {value!r}."
+        raise ValueError(msg)
+    return int(value)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._typing import Codes, Floats
     from scbatchnorm.metrics._inputs import Groups
     from scbatchnorm.metrics._neighbors import Neighbors
 
@@ -17,38 +18,60 @@ _TOLERANCE = 1e-5
 _TRIES = 50
 
 
-def per_cell(neighbors: Neighbors, groups: Groups) -> Floats:
-    """Inverse Simpson index of `groups` in each cell's weighted neighbourhood, shape (cells,), from 1 to `groups.n`.
+@dataclass(frozen=True, eq=False)
+class Neighborhoods:
+    """Neighbours `indices` of each cell and how much each counts, `weights`; both (cells, neighbours)."""
 
-    1 / sum_g p_g^2, where p_g is the weight of group g among the neighbours. Weights are exp(-beta d), d the distance
-    and beta so that the weights' entropy is that of a third as many equal neighbours. nan without neighbours.
+    indices: Codes
+    weights: Floats
+
+    def simpson(self, groups: Groups) -> Floats:
+        """Inverse Simpson index of each cell's neighbours, shape (cells,), from 1 to `groups.n`; nan without neighbours.
+
+        1 / sum_g p_g^2, where p_g is the weight of group g.
+        """
+        if self.indices.shape[1] == 0:
+            return np.full(len(self.indices), np.nan)
+        of_neighbor = groups.codes[self.indices]
+        simpson = np.zeros(len(self.indices))
+        for group in range(groups.n):
+            simpson += np.square((self.weights * (of_neighbor == group)).sum(axis=1))
+        return 1 / simpson
+
+
+def neighborhoods(neighbors: Neighbors, *, flavor: str = "default") -> Neighborhoods:
+    """The nearest 90 cells around each, with weights exp(-beta d).
+
+    d is the distance, and beta is such that the weights' entropy is that of a third as many equal neighbours.
+    scib-metrics 0.5 counts the cell itself, with weight 0, as one of the 90.
     """
-    if neighbors.k == 0:
-        return np.full(neighbors.n_cells, np.nan)
-    weights = _weights(neighbors.distances, perplexity=max(1, neighbors.k // 3))
-    of_neighbor = groups.codes[neighbors.indices]
-    simpson = np.zeros(neighbors.n_cells)
-    for group in range(groups.n):
-        simpson += np.square((weights * (of_neighbor == group)).sum(axis=1))
-    return 1 / simpson
+    own = flavor == "scib"
+    near = neighbors.nearest(K - own)
+    perplexity = max(1, (near.k + own) // 3)
+    return Neighborhoods(near.indices, _weights(near.distances, perplexity) if near.k else near.distances)
 
 
 def _weights(distances: Floats, perplexity: float) -> Floats:
     """Weights of neighbours, shape (cells, neighbours), rows summing to 1, by bisection on their entropy."""
     # Relative to the nearest neighbour the weights are the same, and cannot all underflow.
     distances = distances.astype(np.float64) - distances[:, :1]
-    beta = np.ones(len(distances))
+    weights = np.empty_like(distances)
+    open_, beta = np.arange(len(distances)), np.ones(len(distances))
     low, high = np.zeros_like(beta), np.full_like(beta, np.inf)
     for _ in range(_TRIES):
-        weights = np.exp(-beta[:, None] * distances)
-        total = weights.sum(axis=1)
-        weights /= total[:, None]
-        entropy = np.log(total) + beta * (weights * distances).sum(axis=1)
-        excess = entropy - np.log(perplexity)
-        if (np.abs(excess) < _TOLERANCE).all():
+        near, at = distances[open_], beta[open_]
+        found = np.exp(-at[:, None] * near)
+        total = found.sum(axis=1)
+        found /= total[:, None]
+        weights[open_] = found
+        excess = np.log(total) + at * (found * near).sum(axis=1) - np.log(perplexity)
+        off = np.abs(excess) >= _TOLERANCE
+        open_, at, excess = open_[off], at[off], excess[off]
+        if not len(open_):
             break
         wide = excess > 0
-        low, high = np.where(wide, beta, low), np.where(wide, high, beta)
+        low[open_] = np.where(wide, at, low[open_])
+        high[open_] = np.where(wide, high[open_], at)
         # Where neighbours are equally far beta grows up to here, and the weights stay equal.
-        beta = np.where(np.isinf(high), beta * 2, (low + high) / 2)
+        beta[open_] = np.where(np.isinf(high[open_]), at * 2, (low[open_] + high[open_]) / 2)
     return weights

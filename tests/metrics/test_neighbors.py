@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import anndata as ad
+import numba
 import numpy as np
 import pytest
+import scanpy as sc
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbatchnorm.metrics import Neighbors
+from scbatchnorm.metrics import Neighbors, _search
 
 
 def points(seed=0, n=60, d=3):
@@ -97,10 +100,146 @@ def test_wrong_k(k):
         (np.zeros((5, 0)), r"got shape \(5, 0\)"),
         (np.array([["a", "b"]]), "real numbers"),
         (np.array([[1.0], [np.nan], [np.inf]]), "2 of 3 cells have NaN or infinite coordinates, the first is cell 1"),
-        (sparse.csr_matrix(np.eye(3)), r"dense array .* got csr_matrix: use X\.toarray\(\)"),
+        (sparse.csr_matrix(np.eye(3)), r"X must be a dense array .* got csr_matrix: use its toarray\(\)"),
     ],
     ids=["flat", "no cells", "no dimensions", "strings", "nan", "sparse"],
 )
 def test_wrong_embedding(X, message):
     with pytest.raises(ValueError, match=message):
         Neighbors.from_embedding(X)
+
+
+# ---- approximate search, for which pynndescent compiles for half a minute
+
+
+def share_found(found: Neighbors, exact: Neighbors) -> float:
+    """Share of the exact neighbours that were found."""
+    return float(np.mean([np.isin(a, b).mean() for a, b in zip(exact.indices, found.indices, strict=True)]))
+
+
+@pytest.mark.slow
+def test_approximate_search_finds_nearly_all():
+    X = points(n=1500, d=8)
+    found, exact = Neighbors.from_embedding(X, k=15, method="approximate"), Neighbors.from_embedding(X, k=15)
+    assert share_found(found, exact) > 0.98
+    assert found.k == 15
+    expected = np.linalg.norm(X[:, None] - X[found.indices], axis=2)
+    np.testing.assert_allclose(found.distances, expected, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_approximate_search_repeats_itself():
+    X = points(n=400)
+    first, second, other = (Neighbors.from_embedding(X, k=5, method="approximate", rng=rng) for rng in (0, 0, 1))
+    np.testing.assert_array_equal(first.indices, second.indices)
+    assert share_found(other, first) > 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("copies", [3, 40], ids=["fewer than k", "more than k"])
+def test_approximate_search_survives_duplicates(copies):
+    X = np.repeat(points(n=20), copies, axis=0)
+    found = Neighbors.from_embedding(X, k=10, method="approximate")
+    assert found.indices.shape == (20 * copies, 10)
+    assert not (found.indices == np.arange(20 * copies)[:, None]).any()
+    assert all(len(set(row)) == 10 for row in found.indices.tolist())
+    np.testing.assert_allclose(found.distances, Neighbors.from_embedding(X, k=10).distances, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 5])
+def test_approximate_search_of_few_cells_is_exact(n):
+    X = points(n=n)
+    found, exact = Neighbors.from_embedding(X, method="approximate"), Neighbors.from_embedding(X)
+    np.testing.assert_array_equal(found.indices, exact.indices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [None, 1, 1000])
+def test_threads_are_left_as_they_were(n_jobs):
+    before = numba.get_num_threads()
+    Neighbors.from_embedding(points(), k=5, method="approximate", n_jobs=n_jobs)
+    assert numba.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_large_data_are_searched_approximately(monkeypatch):
+    monkeypatch.setattr(_search, "MOST_EXACT", 100)
+    X = points(n=101)
+    approximate = Neighbors.from_embedding(X, k=5, method="approximate")
+    assert Neighbors.from_embedding(X, k=5).distances.dtype == approximate.distances.dtype == np.float32
+    assert Neighbors.from_embedding(X[:100], k=5).distances.dtype == np.float64
+    assert Neighbors.from_embedding(X, k=5, method="exact").distances.dtype == np.float64
+
+
+def test_wrong_method():
+    with pytest.raises(ValueError, match="method must be one of 'auto', 'exact', 'approximate'; got 'annoy'"):
+        Neighbors.from_embedding(points(), method="annoy")  # type: ignore[arg-type]
+
+
+# ---- graphs
+
+
+def graph(entries, n):
+    """Distances out of (row, column): distance."""
+    rows, columns = zip(*entries, strict=True)
+    return sparse.csr_matrix((list(entries.values()), (rows, columns)), shape=(n, n), dtype=float)
+
+
+@pytest.mark.parametrize("n_neighbors", [5, 16])
+def test_from_the_graph_of_scanpy(n_neighbors):
+    adata = ad.AnnData(obsm={"X": points(n=80)})
+    sc.pp.neighbors(adata, use_rep="X", n_neighbors=n_neighbors)
+    found = Neighbors.from_distances(adata.obsp["distances"])
+    exact = Neighbors.from_embedding(adata.obsm["X"], k=n_neighbors - 1)
+    np.testing.assert_array_equal(found.indices, exact.indices)
+    np.testing.assert_allclose(found.distances, exact.distances, atol=1e-5)
+
+
+def test_graph_of_removed_cells_keeps_as_many_as_all_have():
+    adata = ad.AnnData(obsm={"X": points(n=80)})
+    sc.pp.neighbors(adata, use_rep="X", n_neighbors=16)
+    part = adata[:60]
+    distances = part.obsp["distances"]
+    counts = np.diff(distances.indptr)
+    found = Neighbors.from_distances(distances)
+    assert counts.min() < counts.max()
+    assert found.k == counts.min()
+    for row in (0, int(counts.argmin()), 59):
+        own = distances[row].tocoo()
+        order = np.argsort(own.data)[: found.k]
+        np.testing.assert_array_equal(found.indices[row], own.coords[-1][order])
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix, sparse.csr_array])
+def test_from_a_graph_made_by_hand(kind):
+    made = graph({(0, 1): 3, (0, 2): 1, (1, 0): 0, (1, 1): 5, (1, 2): 2, (2, 0): 1, (2, 1): 4}, 3)
+    found = Neighbors.from_distances(kind(made))
+    assert found.indices.tolist() == [[2, 1], [0, 2], [0, 1]]
+    assert found.distances.tolist() == [[1, 3], [0, 2], [1, 4]]
+
+
+def test_graph_is_not_changed():
+    made = graph({(0, 1): 3, (1, 0): 2, (1, 1): 7}, 2)
+    before = made.copy()
+    Neighbors.from_distances(made)
+    assert (made != before).nnz == 0
+    assert made.nnz == 3
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (np.eye(3), r"graph must be a sparse matrix of shape \(cells, cells\); got ndarray of shape \(3, 3\)"),
+        (sparse.csr_matrix((2, 3)), r"got csr_matrix of shape \(2, 3\)"),
+        (graph({(0, 1): 1, (1, 0): 1, (2, 2): 1}, 3), "every cell a neighbour; 1 of 3 cells have none"),
+        (graph({(0, 1): -1, (1, 0): 1}, 2), "finite and not negative"),
+        (graph({(0, 1): np.nan, (1, 0): 1}, 2), "finite and not negative"),
+        (graph({(0, 1): np.inf, (1, 0): 1}, 2), "finite and not negative"),
+        (sparse.csr_matrix((0, 0)), "0 of 0 cells have none"),
+    ],
+    ids=["dense", "not square", "alone", "negative", "nan", "infinite", "no cells"],
+)
+def test_wrong_graph(made, message):
+    with pytest.raises(ValueError, match=message):
+        Neighbors.from_distances(made)

@@ -1,4 +1,4 @@
-"""Silhouettes agree with the formula written out and with scib-metrics, and are defined where it is hard."""
+"""Silhouettes agree with the formula written out and with scikit-learn, and are defined where it is hard."""
 
 from __future__ import annotations
 
@@ -7,110 +7,190 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from sklearn.metrics import silhouette_samples
 
-from scbatchnorm.metrics import silhouette_batch, silhouette_label
-
-
-def data(seed=0, n=120):
-    rng = np.random.default_rng(seed)
-    label, batch = rng.integers(3, size=n), rng.integers(3, size=n)
-    label[:3] = batch[:3] = np.arange(3)
-    X = rng.normal(size=(n, 4)) + 2 * label[:, None] + np.outer(batch, [0.5, 0, 0, 0])
-    return X, label, batch
+from scbatchnorm.metrics import _inputs, _silhouette, bras, silhouette_batch, silhouette_label
+from tests.metrics.cells import cells, mixed, separate
 
 
-def widths(X, groups):
+def groups(values):
+    return _inputs.groups(values, name="label", n_cells=len(values))
+
+
+def widths(distances, group, *, mean_other=False):
     """Silhouette widths from their definition: (b - a) / max(a, b), 0 for a cell alone in its group."""
-    distances = np.linalg.norm(X[:, None] - X[None], axis=2)
     result = []
-    for i, own in enumerate(groups):
-        mates = [j for j in range(len(X)) if groups[j] == own and j != i]
+    for i, own in enumerate(group):
+        mates = [j for j in range(len(group)) if group[j] == own and j != i]
+        others = [distances[i, group == other] for other in set(group) - {own}]
         if not mates:
             result.append(0.0)
             continue
         a = distances[i, mates].mean()
-        b = min(distances[i, groups == other].mean() for other in set(groups) - {own})
+        b = np.concatenate(others).mean() if mean_other else min(other.mean() for other in others)
         result.append((b - a) / max(a, b))
     return np.array(result)
 
 
+def euclidean(X):
+    return np.linalg.norm(X[:, None] - X[None], axis=2)
+
+
+def cosine(X):
+    directions = X / np.linalg.norm(X, axis=1, keepdims=True)
+    return 1 - directions @ directions.T
+
+
 def test_label_is_the_formula():
-    X, label, _ = data()
-    assert silhouette_label(X, label) == pytest.approx((widths(X, label).mean() + 1) / 2, abs=1e-9)
+    data = cells(n=120)
+    expected = (widths(euclidean(data.X), data.label).mean() + 1) / 2
+    assert silhouette_label(data.X, data.label) == pytest.approx(expected, abs=1e-9)
 
 
 def test_batch_is_the_formula():
-    X, label, batch = data()
-    by_label = [np.mean(1 - np.abs(widths(X[label == t], batch[label == t]))) for t in range(3)]
-    assert silhouette_batch(X, label, batch) == pytest.approx(np.mean(by_label), abs=1e-9)
+    data = cells(n=120)
+    by_label = [
+        np.mean(1 - np.abs(widths(euclidean(data.X[own]), data.batch[own])))
+        for own in (data.label == t for t in range(3))
+    ]
+    found = silhouette_batch(data.X, batch=data.batch, label=data.label)
+    assert found == pytest.approx(np.mean(by_label), abs=1e-9)
 
 
-def test_equal_to_scib_metrics():
-    scib_metrics = pytest.importorskip("scib_metrics", reason="the reference is an extra: scbatchnorm[bench]")
-    X, label, batch = data(1, n=300)
-    batch[label == 2] = 0  # one type in a single batch
-    X, names = X.astype(np.float32), np.array(["T", "B", "NK"])[label]
-    assert silhouette_label(X, names) == pytest.approx(float(scib_metrics.silhouette_label(X, names)), abs=1e-4)
-    expected = float(scib_metrics.silhouette_batch(X, names, batch))
-    assert silhouette_batch(X, names, batch) == pytest.approx(expected, abs=1e-4)
+def test_bras_is_the_formula():
+    data = cells(n=120, n_batches=4)
+    by_label = [
+        np.mean(1 - np.abs(widths(cosine(data.X[own]), data.batch[own], mean_other=True)))
+        for own in (data.label == t for t in range(3))
+    ]
+    assert bras(data.X, batch=data.batch, label=data.label) == pytest.approx(np.mean(by_label), abs=1e-9)
 
 
-@settings(max_examples=15)
-@given(seed=st.integers(0, 10_000), n=st.integers(5, 80))
-def test_names_and_order_of_cells_make_no_difference(seed, n):
-    X, label, batch = data(seed, n)
-    order = np.random.default_rng(seed).permutation(n)
-    types, days = np.array(["zebra", "ape", "mole"])[label], pd.Categorical(np.array(["c", "b", "a"])[batch])
-    value = silhouette_label(X, label)
-    assert silhouette_label(X, types) == pytest.approx(value, abs=1e-9)
-    assert silhouette_label(X[order], label[order]) == pytest.approx(value, abs=1e-7)
-    value = silhouette_batch(X, label, batch)
-    assert silhouette_batch(X, types, days) == pytest.approx(value, abs=1e-9, nan_ok=True)
-    assert silhouette_batch(X[order], label[order], batch[order]) == pytest.approx(value, abs=1e-7, nan_ok=True)
+def test_a_cell_alone_in_its_group_has_no_width():
+    data = cells(n=40, n_labels=1)
+    group = np.where(np.arange(40) == 3, 7, data.batch)
+    plain, cosines = _silhouette.widths(data.X, groups(group)), _silhouette.cosine_widths(data.X, groups(group))
+    assert plain[3] == cosines[3] == 0
+    np.testing.assert_allclose(plain, widths(euclidean(data.X), group), atol=1e-9)
+    np.testing.assert_allclose(cosines, widths(cosine(data.X), group, mean_other=True), atol=1e-9)
 
 
-def test_labels_that_cannot_be_judged_are_left_out():
-    X, label, batch = data()
-    private = np.where(label == 2, 0, batch)
-    judged = label < 2
-    assert silhouette_batch(X, label, private) == pytest.approx(
-        silhouette_batch(X[judged], label[judged], batch[judged])
-    )
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_equal_to_scikit_learn(dtype, offset):
+    data = cells(n=500, d=6, n_labels=4)
+    X = (data.X + offset).astype(dtype)
+    expected = silhouette_samples(X.astype(np.float64), data.label)
+    np.testing.assert_allclose(_silhouette.widths(X, groups(data.label)), expected, atol=1e-7)
 
 
+def test_chunks_and_single_precision_make_no_difference(monkeypatch):
+    data = cells(n=500)
+    whole = _silhouette.widths(data.X, groups(data.label))
+    monkeypatch.setattr(_silhouette, "_CHUNK", 500 * 7)
+    np.testing.assert_allclose(_silhouette.widths(data.X, groups(data.label)), whole, atol=1e-9)
+    monkeypatch.setattr(_silhouette, "_MOST_DOUBLE", 499)
+    single = _silhouette.widths(data.X, groups(data.label))
+    assert not np.array_equal(single, whole)
+    np.testing.assert_allclose(single, whole, atol=1e-4)
+
+
+def test_bras_sees_a_batch_apart_that_hides_behind_two_that_mixed():
+    """Rautenstrauch and Ohler's case: a nearest other batch is always there, the mean of all others is far."""
+    rng = np.random.default_rng(0)
+    batch, label = np.repeat([0, 1, 2, 3], 60), np.zeros(240)
+    X = rng.normal(size=(240, 4)) + 20 * np.where(batch < 2, 1, -1)[:, None] * [1, 0, 0, 0]
+    assert silhouette_batch(X, batch=batch, label=label) > 0.9
+    assert bras(X, batch=batch, label=label) < 0.2
+
+
+def test_bras_sees_directions_only():
+    data = cells(n=120)
+    lengths = np.random.default_rng(1).uniform(0.1, 10, (120, 1))
+    value = bras(data.X, batch=data.batch, label=data.label)
+    assert bras(data.X * lengths, batch=data.batch, label=data.label) == pytest.approx(value)
+    assert bras(data.X + 3, batch=data.batch, label=data.label) != pytest.approx(value)
+
+
+@pytest.mark.parametrize("metric", [silhouette_batch, bras])
+def test_extremes_of_batch(metric):
+    same, apart = mixed(), separate()
+    twins = np.repeat(same.X[::2], 2, axis=0)  # each place has a cell of both batches
+    assert metric(twins, batch=same.batch, label=same.label) > 0.98
+    assert metric(apart.X, batch=apart.batch, label=apart.label) < 0.05
+
+
+def test_extremes_of_label():
+    data = mixed()
+    assert silhouette_label(data.X, data.label) > 0.98
+    assert silhouette_label(data.X, data.batch) == pytest.approx(0.5, abs=0.01)
+    # Each cell is by itself among those of the other label.
+    X = np.repeat([[0.0], [100.0]], 100, axis=0)
+    X[[0, 100]] = X[[100, 0]]
+    label = np.repeat(["a", "b"], 100)
+    cells_of = _silhouette.widths(X, groups(label))
+    assert cells_of[[0, 100]] == pytest.approx([-0.99, -0.99], abs=0.01)
+
+
+@pytest.mark.parametrize("metric", [silhouette_batch, bras])
+def test_labels_that_cannot_be_judged_are_left_out(metric):
+    data = cells(n=120)
+    private = np.where(data.label == 2, 0, data.batch)
+    judged = data.label < 2
+    value = metric(data.X[judged], batch=data.batch[judged], label=data.label[judged])
+    assert metric(data.X, batch=private, label=data.label) == pytest.approx(value)
+    singles = np.where(data.label == 2, 10 + np.arange(120), data.batch)  # a type with one cell per batch
+    assert metric(data.X, batch=singles, label=data.label) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("metric", [silhouette_batch, bras])
+def test_labels_count_the_same(metric):
+    data = cells(n=400, n_labels=2)
+    label = np.where(np.arange(400) < 60, 1, 0)
+    each = [metric(data.X[own], batch=data.batch[own], label=label[own]) for own in (label == 0, label == 1)]
+    assert metric(data.X, batch=data.batch, label=label) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("metric", [silhouette_batch, bras])
 @pytest.mark.parametrize(
     ("label", "batch"),
     [(np.zeros(10), np.zeros(10)), (np.arange(10) % 2, np.arange(10) % 2), (np.zeros(10), np.arange(10))],
     ids=["one batch", "batch is label", "one cell a batch"],
 )
-def test_batch_is_undefined(label, batch):
-    assert math.isnan(silhouette_batch(np.random.default_rng(0).normal(size=(10, 2)), label, batch))
+def test_batch_is_undefined(metric, label, batch):
+    assert math.isnan(metric(np.random.default_rng(0).normal(size=(10, 2)), batch=batch, label=label))
 
 
 @pytest.mark.parametrize("label", [np.zeros(10), np.arange(10)], ids=["one label", "one cell a label"])
 def test_label_is_undefined(label):
     assert math.isnan(silhouette_label(np.random.default_rng(0).normal(size=(10, 2)), label))
+    assert math.isnan(silhouette_label([[1.0]], ["a"]))
 
 
 def test_coinciding_cells_have_no_structure():
-    assert silhouette_label(np.zeros((10, 2)), np.arange(10) % 2) == 0.5
+    two = np.arange(10) % 2
+    assert silhouette_label(np.zeros((10, 2)), two) == 0.5
+    for metric in (silhouette_batch, bras):
+        assert metric(np.ones((10, 2)), batch=two, label=np.zeros(10)) == 1
+    assert bras(np.zeros((10, 2)), batch=two, label=np.zeros(10)) == 1  # without a direction
 
 
-def test_values_of_different_types_stay_apart():
-    X, _, _ = data(n=20)
-    mixed = np.array([1, "1"] * 10, dtype=object)
-    assert silhouette_label(X, mixed) == silhouette_label(X, np.tile(["a", "b"], 10))
+def test_groups_may_be_of_any_type():
+    X = cells(n=20).X
+    mixed_types = np.array([1, "1"] * 10, dtype=object)
+    expected = silhouette_label(X, np.tile(["a", "b"], 10))
+    unused = pd.Categorical(["a", "b"] * 10, categories=["z", "b", "a", "y"])
+    for label in (mixed_types, np.tile([True, False], 10), [7, 3] * 10, unused, pd.Series(unused, index=range(5, 25))):
+        assert silhouette_label(X, label) == pytest.approx(expected)
 
 
 def test_wrong_inputs():
-    X, label, batch = data()
+    data = cells(n=120)
     with pytest.raises(ValueError, match=r"label must have one value for each of the 120 cells; got shape \(1,\)"):
-        silhouette_batch(X, label[:1], batch)
+        silhouette_batch(data.X, batch=data.batch, label=data.label[:1])
     with pytest.raises(ValueError, match=r"batch must have one value for each of the 120 cells; got shape \(120, 1\)"):
-        silhouette_batch(X, label, batch[:, None])
+        bras(data.X, batch=data.batch[:, None], label=data.label)
     with pytest.raises(ValueError, match="label must give every cell a value; 1 of 120 are missing"):
-        silhouette_label(X, np.where(np.arange(120) == 5, np.nan, label))
+        silhouette_label(data.X, np.where(np.arange(120) == 5, np.nan, data.label))
     with pytest.raises(ValueError, match="X must be finite; 1 of 120 cells"):
-        silhouette_label(np.where(np.arange(120)[:, None] == 5, np.nan, X), label)
+        silhouette_label(np.where(np.arange(120)[:, None] == 5, np.nan, data.X), data.label)

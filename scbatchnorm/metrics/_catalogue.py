@@ -1,0 +1,139 @@
+"""All metrics by name: what each is about, what it needs, and how it is computed from a representation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from scbatchnorm.metrics import (
+    _clusters,
+    _connectivity,
+    _conservation,
+    _isolated,
+    _kbet,
+    _mixing,
+    _pcr,
+    _silhouette,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scbatchnorm.metrics._inputs import Groups
+    from scbatchnorm.metrics._representation import Representation
+    from scbatchnorm.metrics._score import Score
+
+BATCH, BIO, TOTAL = "Batch correction", "Bio conservation", "Total"
+AGGREGATES = (BATCH, BIO, TOTAL)
+# Of scIB (Luecken et al. 2022).
+WEIGHTS = {BATCH: 0.4, BIO: 0.6}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of :func:`evaluate`.
+
+    `score` takes a representation, and the batches to judge it by: the true ones or shuffled ones.
+    """
+
+    name: str
+    title: str  # of its column
+    about: Literal["batch", "bio"]
+    score: Callable[[Representation, Groups], Score]
+    in_total: bool = True  # one of the ten that scIB's aggregate is made of
+    default: bool = True
+    needs_label: bool = True
+    needs_before: bool = False
+    lowest: float = 0.0
+
+
+def _pcr_score(rep: Representation, batches: Groups) -> Score:
+    before = rep.before or rep
+    return _pcr.score(rep.points, batches, before.points, before.batches, flavor=rep.flavor)
+
+
+def _preservation_score(rep: Representation, _: Groups) -> Score:
+    before = rep.before or rep
+    return _conservation.preservation_score(rep.within_batches, before.within_batches, rep.n_cells)
+
+
+CATALOGUE = (
+    Metric(
+        "isolated_labels", "Isolated labels", "bio",
+        lambda rep, _: _isolated.silhouette_score(rep.widths, rep.labels, rep.isolated),
+    ),
+    Metric("kmeans_nmi", "KMeans NMI", "bio", lambda rep, _: _clusters.score(rep.kmeans, rep.labels, "nmi")),
+    Metric(
+        "kmeans_ari", "KMeans ARI", "bio",
+        lambda rep, _: _clusters.score(rep.kmeans, rep.labels, "ari"), lowest=-0.5,
+    ),
+    Metric("silhouette_label", "Silhouette label", "bio", lambda rep, _: _silhouette.label_score(rep.widths, rep.labels)),
+    Metric("clisi", "cLISI", "bio", lambda rep, _: _conservation.clisi_score(rep.neighborhoods, rep.labels)),
+    Metric(
+        "knn_preservation", "kNN preservation", "bio", _preservation_score,
+        in_total=False, needs_label=False, needs_before=True,
+    ),
+    Metric(
+        "leiden_nmi", "Leiden NMI", "bio",
+        lambda rep, _: _clusters.score(rep.best_leiden, rep.labels, "nmi"), in_total=False, default=False,
+    ),
+    Metric(
+        "leiden_ari", "Leiden ARI", "bio",
+        lambda rep, _: _clusters.score(rep.best_leiden, rep.labels, "ari"), in_total=False, default=False, lowest=-0.5,
+    ),
+    Metric(
+        "isolated_labels_f1", "Isolated labels F1", "bio",
+        lambda rep, _: _isolated.f1_score(rep.leiden, rep.labels, rep.isolated), in_total=False, default=False,
+    ),
+    Metric(
+        "bras", "BRAS", "batch",
+        lambda rep, batches: _silhouette.batch_score(rep.points, rep.labels, batches, _silhouette.cosine_widths),
+    ),
+    Metric(
+        "ilisi", "iLISI", "batch",
+        lambda rep, batches: _mixing.ilisi_score(rep.neighborhoods, batches), needs_label=False,
+    ),
+    Metric("kbet", "kBET", "batch", lambda rep, batches: _kbet.score(rep.diffusion, rep.labels, batches)),
+    Metric(
+        "graph_connectivity", "Graph connectivity", "batch",
+        lambda rep, _: _connectivity.score(rep.neighbors, rep.labels, flavor=rep.flavor),
+    ),
+    Metric(
+        "pcr_comparison", "PCR comparison", "batch", _pcr_score,
+        needs_label=False, needs_before=True, lowest=float("-inf"),
+    ),
+    Metric(
+        "cilisi", "CiLISI", "batch",
+        lambda rep, batches: _mixing.cilisi_score(rep.within_labels, rep.labels, batches), in_total=False,
+    ),
+    Metric(
+        "silhouette_batch", "Silhouette batch", "batch",
+        lambda rep, batches: _silhouette.batch_score(rep.points, rep.labels, batches, _silhouette.widths),
+        in_total=False, default=False,
+    ),
+)  # fmt: skip
+
+
+def choose(metrics: str | Sequence[str], *, label: bool, before: bool) -> list[Metric]:
+    """The metrics asked for: `"default"` and `"all"` are those that can be computed from what is there.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or given twice, or its metric needs what is not there.
+    """
+    able = [metric for metric in CATALOGUE if (label or not metric.needs_label) and (before or not metric.needs_before)]
+    if isinstance(metrics, str) and metrics in {"default", "all"}:
+        return [metric for metric in able if metric.default or metrics == "all"]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    known = {metric.name: metric for metric in CATALOGUE}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        msg = f"metrics must be 'default', 'all' or names of metrics; got {metrics!r}. Names: {', '.join(known)}."
+        raise ValueError(msg)
+    for name in names:
+        if known[name] not in able:
+            lacking = "label_key" if known[name].needs_label and not label else "unintegrated"
+            msg = f"metrics has {name!r}, which needs {lacking}; it is None."
+            raise ValueError(msg)
+    return [metric for metric in CATALOGUE if metric.name in names]

@@ -1,0 +1,165 @@
+"""What is judged and by what: the cells, their batches and labels, and the coordinates that stand to comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scbatchnorm import _anndata
+from scbatchnorm._warn import warn
+from scbatchnorm.metrics import _inputs, _score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm.metrics._catalogue import Metric
+    from scbatchnorm.metrics._inputs import Groups
+    from scbatchnorm.metrics._representation import Representation
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Cells with a label, in their batches; one label for all where none are known.
+
+    `points` has coordinates (cells, dimensions) of the representations `names`, and of the `unintegrated` one.
+    """
+
+    points: dict[str, Floats]
+    names: list[str]
+    unintegrated: str | None
+    batches: Groups
+    labels: Groups
+    labelled: bool
+    cells: Codes  # rows of adata
+    n_left_out: int
+
+    def kind(self, name: str) -> str:
+        """`"unintegrated"` or `"representation"`."""
+        return "unintegrated" if name == self.unintegrated else "representation"
+
+    @cached_property
+    def confounded(self) -> str:
+        """Why nothing can be said about batches, or an empty string."""
+        if self.batches.n == 1:
+            return "there is one batch only"
+        shared = (_inputs.crossed(self.labels, self.batches) > 0).sum(axis=1) > 1
+        if not shared.any():
+            return "every label is in one batch only, so mixing of batches cannot be told from mixing of labels"
+        return ""
+
+    def judge(self, metric: Metric, representation: Representation, batches: Groups) -> _score.Score:
+        """The metric, or why there is none."""
+        if metric.about == "batch" and self.confounded:
+            return _score.undefined(self.confounded)
+        return metric.score(representation, batches)
+
+    def drawn(self, most: int, generator: np.random.Generator) -> Codes:
+        """Rows of half of the cells, or of about `most`, if that is fewer; drawn within each batch and label.
+
+        At least one cell of each, so that nothing disappears.
+        """
+        strata = self.labels.codes * self.batches.n + self.batches.codes
+        share = min(0.5, most / len(strata))
+        order = np.lexsort((generator.random(len(strata)), strata))
+        _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
+        wanted = np.floor(sizes * share + generator.random(len(sizes))).astype(int)
+        within = np.arange(len(order)) - np.repeat(starts, sizes)
+        return np.sort(order[within < np.repeat(np.maximum(wanted, 1), sizes)])
+
+    def of(self, rows: Codes) -> Design:
+        """Some of the cells, of all batches and labels."""
+        return replace(
+            self,
+            points={name: points[rows] for name, points in self.points.items()},
+            batches=self.batches.of(rows),
+            labels=self.labels.of(rows),
+            cells=self.cells[rows],
+        )
+
+    def spread(self, values: Floats | None) -> Floats:
+        """Values of the cells, as values of all of `adata`: nan for those left out, or everywhere."""
+        found = np.full(len(self.cells) + self.n_left_out, np.nan)
+        if values is not None:
+            found[self.cells] = values
+        return found
+
+    def shuffled(self, seed: int) -> Groups:
+        """Batches shuffled among the cells of each label, so that every label keeps its composition."""
+        generator, codes = np.random.default_rng(seed), self.batches.codes.copy()
+        for code in range(self.labels.n):
+            cells = self.labels.members(code)
+            codes[cells] = generator.permutation(codes[cells])
+        return _inputs.Groups(codes, self.batches.names)
+
+
+def read(
+    adata: AnnData,
+    use_rep: str | Sequence[str],
+    *,
+    batch_key: str | Sequence[str],
+    label_key: str | None,
+    unintegrated: str | None,
+) -> Design:
+    """Read and check what there is; cells without a label are left out, with a warning.
+
+    Raises
+    ------
+    KeyError
+        A key names nothing in `adata`.
+    ValueError
+        No representation is named, a cell has no batch, no cell has a label, or coordinates are not finite.
+    """
+    names = list(dict.fromkeys([use_rep] if isinstance(use_rep, str) else use_rep))
+    if not names:
+        msg = f"use_rep must name at least one representation; keys of adata.obsm: {', '.join(map(str, adata.obsm))}."
+        raise ValueError(msg)
+    batch = _anndata.batches(adata, batch_key)
+    label = np.zeros(adata.n_obs) if label_key is None else _labels(adata, label_key)
+    cells = np.flatnonzero(pd.notna(label))
+    n_left_out = adata.n_obs - len(cells)
+    points = {name: coordinates(adata, "use_rep", name)[cells] for name in names}
+    if unintegrated is not None:
+        points[unintegrated] = coordinates(adata, "unintegrated", unintegrated)[cells]
+    if n_left_out:
+        warn(f"label_key={label_key!r} has no value for {n_left_out} of {adata.n_obs} cells: they are left out.")
+    return Design(
+        points=points,
+        names=names,
+        unintegrated=unintegrated,
+        batches=_inputs.groups(batch[cells], name="batch_key", n_cells=len(cells)),
+        labels=_inputs.groups(label[cells], name="label_key", n_cells=len(cells)),
+        labelled=label_key is not None,
+        cells=cells,
+        n_left_out=n_left_out,
+    )
+
+
+def coordinates(adata: AnnData, parameter: str, key: str) -> Floats:
+    """`adata.obsm[key]`, shape (cells, dimensions), checked; `parameter` is what named it."""
+    if key not in adata.obsm:
+        msg = f"{parameter}={key!r} is not a key of adata.obsm; keys: {', '.join(map(str, adata.obsm)) or 'none'}."
+        if parameter == "unintegrated":
+            msg += " Run sc.pp.pca(adata), or give unintegrated=None to do without."
+        raise KeyError(msg)
+    values = adata.obsm[key]
+    values = values.to_numpy() if isinstance(values, pd.DataFrame) else values
+    return _inputs.embedding(values, name=f"adata.obsm[{key!r}]")
+
+
+def _labels(adata: AnnData, label_key: str) -> np.ndarray:
+    """Label of each cell as an object, missing values included."""
+    if label_key not in adata.obs:
+        msg = f"label_key={label_key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs)) or 'none'}."
+        raise KeyError(msg)
+    label = adata.obs[label_key].astype(object).to_numpy()
+    if pd.isna(label).all():
+        msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
+        raise ValueError(msg)
+    return label

@@ -1,0 +1,240 @@
+"""All metrics of one or several representations in a table, with intervals and controls."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from scbatchnorm import _progress
+from scbatchnorm.metrics import _catalogue, _design, _inputs, _table
+from scbatchnorm.metrics._representation import Representation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from scbatchnorm._progress import tqdm
+    from scbatchnorm._typing import Codes
+    from scbatchnorm.metrics._catalogue import Metric
+    from scbatchnorm.metrics._design import Design
+    from scbatchnorm.metrics._inputs import Flavor, Groups
+
+# Cells of a sample. Intervals of these agree with those of half of 6 000 cells, and take a second each.
+_MOST_DRAWN = 1000
+
+
+def evaluate(
+    adata: AnnData,
+    use_rep: str | Sequence[str],
+    *,
+    batch_key: str | Sequence[str],
+    label_key: str | None = None,
+    unintegrated: str | None = "X_pca",
+    metrics: Literal["default", "all"] | Sequence[str] = "default",
+    controls: bool = True,
+    per_label: bool = False,
+    n_bootstrap: int = 20,
+    flavor: Flavor = "default",
+    n_jobs: int | None = None,
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """How good an integration is: all metrics of one or several representations, with intervals and controls.
+
+    Read three things together: whether batches are mixed, whether biology is conserved, and what the controls score on
+    the same cells. `adata` is not changed.
+
+    Parameters
+    ----------
+    adata
+        Annotated data. Only `obs` and `obsm` are read.
+    use_rep
+        Key or keys of `adata.obsm` with the representations to judge, of any tool.
+    batch_key
+        Column of `adata.obs` with the batch, or several that are combined.
+    label_key
+        Column of `adata.obs` with cell types, which should not be clusters of one of the representations that are
+        compared. Cells without a value are left out, with a warning. `None`: only the metrics that need no labels
+        (iLISI, PCR comparison, kNN preservation), and no aggregates.
+    unintegrated
+        Key of `adata.obsm` with the principal components before integration: a control, and what PCR comparison and
+        kNN preservation compare with. `None`: without these.
+    metrics
+        `"default"`: the ten of scIB, CiLISI and kNN preservation. `"all"`: also batch silhouette, NMI and ARI of Leiden
+        clusters, and F1 of isolated labels (Leiden needs igraph). Or names: isolated_labels, kmeans_nmi, kmeans_ari,
+        silhouette_label, clisi, knn_preservation, leiden_nmi, leiden_ari, isolated_labels_f1, bras, ilisi, kbet,
+        graph_connectivity, pcr_comparison, cilisi, silhouette_batch.
+    controls
+        Whether to add rows for the unintegrated components, and for each representation with its batches shuffled
+        among the cells of each label: what perfect mixing would score here. Without labels batches are shuffled among
+        all cells, which is too much to ask where batches hold different types.
+    per_label
+        Whether to return a row for each representation and label instead, with the metrics that single labels have.
+    n_bootstrap
+        Samples for the confidence intervals; 0 leaves them out. Each is a random half of the cells, at most about
+        1 000 of them, for which everything is computed again. The widths themselves are uncertain by a sixth with 20,
+        by a tenth with 50.
+    flavor
+        `"scib"` computes kBET, LISI, graph connectivity and PCR comparison as scib-metrics 0.5.10 does, see there.
+    n_jobs
+        Threads; `None` is what the libraries take, usually all cores.
+    rng
+        Seed or generator of clusters, shuffling and samples.
+    progress
+        Progress bar; `None` shows it in terminals and notebooks.
+
+    Returns
+    -------
+    Table with a row per representation, by its key, and these columns:
+
+    `kind`
+        `"representation"`, or a control: `"unintegrated"` or `"shuffled"`.
+    the metrics, conservation of biology first
+        From 0 to 1, 1 is best (PCR comparison and ARI can be negative); nan where not defined.
+    `Batch correction`, `Bio conservation`, `Total`
+        Means of the scIB metrics that were asked for and are defined, and 0.4 and 0.6 of these (Luecken et al., Nature
+        Methods 2022). CiLISI, kNN preservation and what `"all"` adds are no part of them, so that totals compare with
+        those of others; k-means takes the best of ten starts here, though, scib-metrics one.
+    `... low`, `... high`
+        95 % confidence interval of each of these: 1.96 standard deviations around the value.
+    `notes`
+        Why values are missing.
+
+    With `per_label=True`: rows (representation, label), columns `kind`, `cells`, `batches` (that have the label), and the
+    metrics, without intervals.
+
+    Notes
+    -----
+    Intervals come from subsampling (Politis and Romano, Annals of Statistics 1994). A bootstrap of the cells' values would
+    come out several times too narrow, for cells share neighbours and clusters. Cells are drawn without replacement
+    within each batch and label, everything is computed again, and the standard deviation over samples is scaled to the
+    number of cells; all rows see the same samples. An interval is the uncertainty from having sampled these cells and
+    not others of the same batches: not that of training with another seed, nor of other donors, which can be larger.
+    On two data sets they were about right, but those of kBET twice too wide, and of graph connectivity too narrow
+    (`benchmarks/RESULTS.md`).
+
+    Where every label is in one batch only, mixing of batches cannot be told from mixing of labels: what is about batches
+    is nan.
+
+    Raises
+    ------
+    ImportError
+        A metric with Leiden clusters, without igraph.
+    KeyError
+        A key names nothing in `adata`.
+    ValueError
+        A cell has no batch, coordinates are not finite, or a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sc.pp.pca(adata)
+    >>> table = sbn.metrics.evaluate(adata, "X_pca", batch_key="batch", metrics=["ilisi", "pcr_comparison"])
+    >>> table[["kind", "iLISI"]].round(2)
+                               kind  iLISI
+    representation
+    X_pca              unintegrated   0.06
+    """
+    _inputs.check_flavor(flavor)
+    n_bootstrap = _n_bootstrap(n_bootstrap)
+    n_jobs = None if n_jobs is None else _inputs.count(n_jobs, name="n_jobs")
+    if per_label and label_key is None:
+        msg = f"per_label=True needs label_key; it is None. Columns of adata.obs: {', '.join(map(str, adata.obs)) or 'none'}."
+        raise ValueError(msg)
+    chosen = _catalogue.choose(metrics, label=label_key is not None, before=unintegrated is not None)
+    seed, shuffle_seed, draw_seed = np.random.default_rng(rng).integers(2**31, size=3).tolist()
+    design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
+    task = _Task(chosen, flavor, n_jobs, seed, design.shuffled(shuffle_seed) if controls else None)
+    n_bootstrap = 0 if per_label else n_bootstrap
+    steps = len(task.names(design)) * len(chosen) + n_bootstrap
+    with (
+        _progress.bar(steps, desc="metrics", unit="metric", progress=progress) as bar,
+        warnings.catch_warnings(),
+    ):
+        # Clusters that stay empty. Set here, once, for filters belong to all threads.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with threadpool_limits(n_jobs):
+            rows = task.rows(design, bar)
+        if per_label:
+            return _table.by_label(rows, design)
+        return _table.overall(rows, design, list(_draws(task, design, n_bootstrap, draw_seed, bar)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is asked of a design, and of parts of it."""
+
+    metrics: list[Metric]
+    flavor: Flavor
+    n_jobs: int | None
+    seed: int
+    shuffled: Groups | None  # batches of the controls
+
+    def names(self, design: Design) -> list[str]:
+        """Representations to judge; the unintegrated one last, if it was asked for or is a control."""
+        names = [name for name in design.names if name != design.unintegrated]
+        last = design.unintegrated
+        return [*names, last] if last is not None and (self.shuffled or last in design.names) else names
+
+    def rows(self, design: Design, bar: tqdm | None = None) -> list[_table.Row]:
+        """Representations, then the unintegrated one, then those with shuffled batches."""
+        rows, controls = [], []
+        before = None if design.unintegrated is None else self._representation(design, design.unintegrated, None)
+        for name in self.names(design):
+            own = name == design.unintegrated
+            representation = before if before is not None and own else self._representation(design, name, before)
+            row = _table.Row(name, "unintegrated" if own else "representation", {})
+            control = _table.Row(f"{name}, batches shuffled", "shuffled", {})
+            for metric in self.metrics:
+                row.scores[metric] = design.judge(metric, representation, design.batches)
+                control.scores[metric] = row.scores[metric]
+                if self.shuffled is not None and not own and metric.about == "batch":
+                    control.scores[metric] = design.judge(metric, representation, self.shuffled)
+                if bar is not None:
+                    bar.set_postfix_str(f"{name}: {metric.title}", refresh=False)
+                    bar.update()
+            rows.append(row)
+            if self.shuffled is not None and not own:
+                controls.append(control)
+        return rows + controls
+
+    def of(self, rows: Codes) -> _Task:
+        """The same for some of the cells, in one thread."""
+        return replace(self, n_jobs=1, shuffled=None if self.shuffled is None else self.shuffled.of(rows))
+
+    def _representation(self, design: Design, name: str, before: Representation | None) -> Representation:
+        points = design.points[name]
+        return Representation(points, design.batches, design.labels, before, self.flavor, self.n_jobs, self.seed)
+
+
+def _draws(task: _Task, design: Design, n_draws: int, seed: int, bar: tqdm) -> Iterator[tuple[int, list[_table.Row]]]:
+    """Number of cells and rows, of random parts of the cells."""
+    generator = np.random.default_rng(seed)
+    parts = [design.drawn(_MOST_DRAWN, generator) for _ in range(n_draws)]
+    # Small arrays: one thread for each part is faster than several threads for one.
+    with threadpool_limits(1), ThreadPoolExecutor(task.n_jobs or os.cpu_count()) as pool:
+        for cells, rows in zip(
+            parts, pool.map(lambda cells: task.of(cells).rows(design.of(cells)), parts), strict=True
+        ):
+            bar.set_postfix_str("confidence intervals", refresh=False)
+            bar.update()
+            yield len(cells), rows
+
+
+def _n_bootstrap(value: object) -> int:
+    n_bootstrap = _inputs.count(value, name="n_bootstrap", least=0)
+    if n_bootstrap == 1:
+        msg = "n_bootstrap must be 0 or at least 2: one sample has no spread; got 1."
+        raise ValueError(msg)
+    return n_bootstrap

@@ -1,0 +1,110 @@
+"""Tools: what can be said about integrated data, cell by cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbatchnorm import _anndata
+from scbatchnorm._warn import warn
+from scbatchnorm.metrics import _catalogue, _design
+from scbatchnorm.metrics._representation import Representation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+__all__ = ["mixing"]
+
+
+def mixing(
+    adata: AnnData,
+    batch_key: str | Sequence[str],
+    *,
+    use_rep: str = "X_scbatchnorm",
+    label_key: str | None = None,
+    unintegrated: str | None = "X_pca",
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """How well each cell is mixed with cells of other batches, and what of its neighbourhood is kept.
+
+    What :func:`scbatchnorm.metrics.evaluate` says in one number for all cells, for each of them: where in the picture
+    batches are apart, and where cells lost their neighbours. :func:`scbatchnorm.pl.mixing` draws it.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    batch_key
+        Column of `adata.obs` with the batch, or several that are combined.
+    use_rep
+        Key of `adata.obsm` with the representation to judge, of any tool.
+    label_key
+        Column of `adata.obs` with cell types. Cells without a value are left out, with a warning: their values are nan.
+    unintegrated
+        Key of `adata.obsm` with the principal components before integration; `None`: without kNN preservation.
+    key_added
+        Prefix of the columns, and key in `uns`; `None` is `"mixing"`.
+    copy
+        Work on a copy and return it.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else an `AnnData`. Sets the following fields, values from 0 to 1, 1 is best, nan where
+    a value is not defined:
+
+    `adata.obs['mixing_ilisi' | key_added + '_ilisi']` : :class:`pandas.Series` (dtype `float64`)
+        (l - 1) / (B - 1) for l batches effectively among the neighbours, of B; see :func:`scbatchnorm.metrics.ilisi`.
+    `adata.obs['mixing_cilisi']`
+        With `label_key`: the same among the cells of the cell's label; see :func:`scbatchnorm.metrics.cilisi`.
+    `adata.obs['mixing_clisi']`
+        With `label_key`: whether the neighbours are of one label; see :func:`scbatchnorm.metrics.clisi`.
+    `adata.obs['mixing_knn_preservation']`
+        With `unintegrated`: share of neighbours kept; see :func:`scbatchnorm.metrics.knn_preservation`.
+    `adata.uns['mixing' | key_added]`
+        The parameters.
+
+    Raises
+    ------
+    KeyError
+        A key names nothing in `adata`.
+    ValueError
+        A cell has no batch, or coordinates are not finite. `adata` is unchanged.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sc.pp.pca(adata)
+    >>> sbn.tl.mixing(adata, "batch", use_rep="X_pca", label_key="cell_type")
+    >>> bool(adata.obs["mixing_clisi"].median() > adata.obs["mixing_ilisi"].median())
+    True
+    """
+    key = _anndata.Keys.of("mixing" if key_added is None else key_added).uns
+    design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
+    before = None
+    if unintegrated is not None:
+        before = Representation(design.points[unintegrated], design.batches, design.labels, None)
+    after = Representation(design.points[use_rep], design.batches, design.labels, before)
+    names = ["ilisi", *(["cilisi", "clisi"] if label_key is not None else [])]
+    names += ["knn_preservation"] if unintegrated is not None else []
+    columns = {}
+    for metric in _catalogue.choose(names, label=label_key is not None, before=unintegrated is not None):
+        score = metric.score(after, design.batches)
+        if score.reason:
+            warn(f"{metric.title} is not defined, {key}_{metric.name} is nan: {score.reason}.")
+        columns[f"{key}_{metric.name}"] = design.spread(score.cells)
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
+    params = {
+        "use_rep": use_rep,
+        "batch_key": batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str),
+        "label_key": label_key or "",
+        "unintegrated": unintegrated or "",
+    }
+    _anndata.write_columns(adata, columns, key, {"params": params})
+    return adata if copy else None

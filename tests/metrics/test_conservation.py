@@ -1,0 +1,138 @@
+"""cLISI and kNN preservation: the formulas, their extremes, and small batches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from scbatchnorm.metrics import Neighbors, _conservation, _inputs, _lisi, clisi, knn_preservation
+from tests.metrics.cells import cells, mixed
+
+
+def groups(values):
+    return _inputs.groups(values, name="g", n_cells=len(values))
+
+
+def nearest(X, k):
+    distances = np.linalg.norm(X[:, None] - X[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return [set(row) for row in np.argsort(distances, axis=1)[:, :k]]
+
+
+def kept(X, X_pre, k):
+    """Share of each cell's neighbours that are still there."""
+    return [len(now & then) / k for now, then in zip(nearest(X, k), nearest(X_pre, k), strict=True)]
+
+
+# ---- cLISI
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 4])
+def test_clisi_is_the_scaled_median(n_labels):
+    data = cells(n_labels=n_labels, labels_apart=0.8)
+    index = _lisi.neighborhoods(Neighbors.from_embedding(data.X)).simpson(groups(data.label))
+    expected = (n_labels - np.median(index)) / (n_labels - 1)
+    assert clisi(data.X, data.label) == pytest.approx(expected)
+    assert 0.1 < expected < 0.9
+
+
+def test_clisi_has_extremes():
+    data = mixed()
+    assert clisi(data.X, data.label) == 1
+    assert clisi(np.zeros((300, 2)), np.tile([0, 1, 2], 100)) == pytest.approx(0, abs=0.01)
+
+
+def test_clisi_takes_neighbors_and_flavors():
+    data = cells()
+    assert clisi(Neighbors.from_embedding(data.X, k=120), data.label) == clisi(data.X, data.label)
+    scib = clisi(data.X, data.label, flavor="scib")
+    assert scib != clisi(data.X, data.label)
+    assert clisi(Neighbors.from_embedding(data.X, k=89), data.label, flavor="scib") == scib
+
+
+def test_clisi_is_undefined_for_one_label():
+    assert math.isnan(clisi(cells().X, np.zeros(300)))
+    assert math.isnan(clisi([[0.0, 1.0]], ["a"]))
+    score = _conservation.clisi_score(_lisi.neighborhoods(Neighbors.from_embedding(cells().X)), groups([1] * 300))
+    assert score.reason == "there is one label only"
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 30, 91])
+def test_clisi_of_few_cells(n):
+    assert 0 <= clisi(cells(n=n, n_labels=2, n_batches=2).X, np.arange(n) % 2) <= 1
+
+
+# ---- kNN preservation
+
+
+def test_preservation_is_the_formula():
+    data = cells(n=400)
+    expected = np.concatenate(
+        [kept(data.X[own], data.X_pre[own], 30) for own in (data.batch == one for one in range(3))]
+    )
+    found = knn_preservation(data.X, X_pre=data.X_pre, batch=data.batch)
+    assert found == pytest.approx(expected.mean())
+    assert 0.3 < found < 0.9
+
+
+def test_small_batches_compare_the_nearest_half_of_the_others():
+    data = cells(n=200, n_batches=2)
+    batch = np.where(np.arange(200) < 21, 0, np.where(np.arange(200) < 61, 1, 2))
+    sizes = {0: 10, 1: 19, 2: 30}
+    expected = [kept(data.X[batch == one], data.X_pre[batch == one], k) for one, k in sizes.items()]
+    found = knn_preservation(data.X, X_pre=data.X_pre, batch=batch)
+    assert found == pytest.approx(np.concatenate(expected).mean())
+
+
+def test_batches_of_one_or_two_cells_are_left_out():
+    data = cells(n=100)
+    batch = np.array([0, 1, 1, *[2] * 97])
+    expected = np.mean(kept(data.X[3:], data.X_pre[3:], 30))
+    assert knn_preservation(data.X, X_pre=data.X_pre, batch=batch) == pytest.approx(expected)
+    after, before = (_conservation.within_batches(points, groups(batch)) for points in (data.X, data.X_pre))
+    score = _conservation.preservation_score(after, before, 100)
+    assert score.cells is not None
+    np.testing.assert_array_equal(np.isnan(score.cells), np.arange(100) < 3)
+    three = np.array([0, 0, 0])
+    assert knn_preservation([[0.0], [1.0], [3.0]], X_pre=[[0.0], [1.0], [3.0]], batch=three) == 1
+    assert knn_preservation([[0.0], [1.0], [3.0]], X_pre=[[0.0], [9.0], [1.0]], batch=three) == 0
+
+
+def test_what_happens_between_batches_makes_no_difference():
+    data = cells(n=300)
+    value = knn_preservation(data.X, X_pre=data.X_pre, batch=data.batch)
+    moved = data.X * (2.0 ** data.batch[:, None]) + 100 * data.batch[:, None]
+    assert knn_preservation(moved, X_pre=data.X_pre, batch=data.batch) == pytest.approx(value)
+
+
+def test_preservation_has_extremes():
+    data = cells(n=600)
+    assert knn_preservation(5 * data.X - 2, X_pre=data.X, batch=data.batch) == 1
+    # Batches of two strings of beads, of which each bead's neighbours go to the other end.
+    line = np.arange(100.0)[:, None]
+    far = np.where(np.arange(100) % 2, line[:, 0] + 1000, line[:, 0])[:, None]
+    assert knn_preservation(far, X_pre=line, batch=np.zeros(100)) < 0.6
+    rng = np.random.default_rng(0)
+    found = knn_preservation(rng.normal(size=(600, 4)), X_pre=data.X, batch=data.batch)
+    assert found == pytest.approx(30 / 199, abs=0.02)  # what chance keeps, as documented
+
+
+def test_preservation_is_undefined_without_three_cells():
+    data = cells(n=20)
+    assert math.isnan(knn_preservation(data.X, X_pre=data.X_pre, batch=np.arange(20) // 2))
+    assert math.isnan(knn_preservation([[1.0]], X_pre=[[1.0]], batch=["a"]))
+    assert _conservation.preservation_score([], [], 20).reason == "no batch has three cells"
+
+
+def test_wrong_inputs():
+    data = cells()
+    with pytest.raises(ValueError, match=r"label must have one value for each of the 300 cells; got shape \(299,\)"):
+        clisi(data.X, data.label[1:])
+    with pytest.raises(ValueError, match="label must give every cell a value; 2 of 300 are missing"):
+        clisi(data.X, np.array([None, None, *["a"] * 298]))
+    with pytest.raises(ValueError, match=r"X_pre must have a row for each of the 300 cells; got shape \(299, 4\)"):
+        knn_preservation(data.X, X_pre=data.X_pre[1:], batch=data.batch)
+    with pytest.raises(ValueError, match="X must be finite; 1 of 300"):
+        knn_preservation([[np.inf] * 4, *data.X[1:]], X_pre=data.X_pre, batch=data.batch)

@@ -1,0 +1,124 @@
+"""What is read from the data, and the parts of it that are drawn and shuffled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scbatchnorm.metrics import _design, _inputs
+from tests.metrics.cells import annotated
+
+
+def read(adata, use_rep="X_new", **options):
+    keys = {"batch_key": "batch", "label_key": "cell_type", "unintegrated": "X_pca"} | options
+    return _design.read(adata, use_rep, **keys)
+
+
+def counts(design, batches=None):
+    return _inputs.crossed(design.labels, design.batches if batches is None else batches)
+
+
+def test_what_is_read():
+    adata = annotated(n=50)
+    design = read(adata, ["X_new", "X_new"])
+    assert (design.names, design.unintegrated, design.labelled, design.n_left_out) == (["X_new"], "X_pca", True, 0)
+    np.testing.assert_array_equal(design.points["X_new"], adata.obsm["X_new"])
+    np.testing.assert_array_equal(design.points["X_pca"], adata.obsm["X_pca"])
+    assert design.batches.names[design.batches.codes].tolist() == adata.obs["batch"].tolist()
+    assert design.labels.names[design.labels.codes].tolist() == adata.obs["cell_type"].tolist()
+
+
+def test_without_labels_all_are_one():
+    design = read(annotated(n=50), label_key=None, unintegrated=None)
+    assert (design.labels.n, design.labelled, set(design.points)) == (1, False, {"X_new"})
+
+
+def test_cells_without_label_are_left_out():
+    adata = annotated(n=50)
+    adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(50) % 10 != 3)
+    with pytest.warns(UserWarning, match="label_key='cell_type' has no value for 5 of 50 cells: they are left out"):
+        design = read(adata)
+    kept = np.arange(50) % 10 != 3
+    assert design.n_left_out == 5
+    np.testing.assert_array_equal(design.cells, np.flatnonzero(kept))
+    np.testing.assert_array_equal(design.points["X_new"], adata.obsm["X_new"][kept])
+    assert design.batches.names[design.batches.codes].tolist() == adata.obs["batch"][kept].tolist()
+    spread = design.spread(np.arange(45.0))
+    np.testing.assert_array_equal(spread[kept], np.arange(45))
+    assert np.isnan(spread[~kept]).all()
+    assert np.isnan(design.spread(None)).all()
+
+
+def test_numbers_are_labels():
+    adata = annotated(n=50)
+    adata.obs["cell_type"] = pd.array([1, 2, None, 4, 5] * 10, dtype="Int64")
+    with pytest.warns(UserWarning, match="10 of 50 cells"):
+        assert read(adata).labels.n == 4
+
+
+def test_confounded():
+    adata = annotated(n=60)
+    assert read(adata).confounded == ""
+    adata.obs["same"] = adata.obs["cell_type"]
+    reason = "every label is in one batch only, so mixing of batches cannot be told from mixing of labels"
+    assert read(adata, batch_key="same").confounded == reason
+    assert read(adata, batch_key=["same", "batch"]).confounded == ""
+    assert read(adata, batch_key="same", label_key=None).confounded == ""
+    adata.obs["one"] = 1
+    assert read(adata, batch_key="one").confounded == "there is one batch only"
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_shuffling_keeps_the_composition_of_every_label(seed):
+    design = read(annotated(seed=seed, n=80))
+    found = design.shuffled(seed)
+    np.testing.assert_array_equal(counts(design, found), counts(design))
+    assert (found.codes != design.batches.codes).any()
+    np.testing.assert_array_equal(found.codes, design.shuffled(seed).codes)
+    assert (found.codes != design.shuffled(seed + 1).codes).any()
+
+
+@pytest.mark.parametrize(("most", "share"), [(1000, 0.5), (60, 0.15)], ids=["half", "at most"])
+def test_drawn_keeps_shares_and_has_all(most, share):
+    design = read(annotated(n=400))
+    sizes = counts(design)
+    generator = np.random.default_rng(0)
+    for _ in range(10):
+        rows = design.drawn(most, generator)
+        assert len(set(rows)) == len(rows)
+        assert (np.diff(rows) > 0).all()
+        part = design.of(rows)
+        np.testing.assert_array_equal(
+            [part.points["X_new"][0], part.points["X_pca"][-1]],
+            [design.points["X_new"][rows[0]], design.points["X_pca"][rows[-1]]],
+        )
+        assert (part.batches.n, part.labels.n) == (3, 3)
+        found = np.array(
+            [
+                [((design.labels.codes[rows] == a) & (design.batches.codes[rows] == b)).sum() for b in range(3)]
+                for a in range(3)
+            ]
+        )
+        assert (np.abs(found - share * sizes) < 1).all()
+
+
+def test_every_cell_is_drawn_as_often():
+    design = read(annotated(n=60))
+    generator = np.random.default_rng(0)
+    often = np.zeros(60)
+    for _ in range(2000):
+        often[design.drawn(1000, generator)] += 1
+    np.testing.assert_allclose(often / 2000, 0.5, atol=0.06)
+
+
+def test_single_cells_of_a_batch_and_label_stay():
+    adata = annotated(n=60)
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.add_categories("rare")
+    adata.obs.loc["cell7", "cell_type"] = "rare"
+    design = read(adata)
+    generator = np.random.default_rng(0)
+    assert all(7 in design.drawn(1000, generator) for _ in range(20))
