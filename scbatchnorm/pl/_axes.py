@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.legend import Legend
+
+# Characters of a name in one line, and lines of a legend in one column until it has three.
+_NAME_WIDTH = 34
+_COLUMN_LINES = 20
 
 
 def or_new(ax: Axes | None, *, width: float, height: float) -> Axes:
@@ -21,12 +29,15 @@ def or_new(ax: Axes | None, *, width: float, height: float) -> Axes:
     TypeError
         `ax` is something else, for instance an array of axes.
     """
-    if ax is None:
-        return _new_figure(width, height).subplots()
-    if not isinstance(ax, Axes):
+    check(ax)
+    return _new_figure(width, height).subplots() if ax is None else ax
+
+
+def check(ax: Axes | None) -> None:
+    """Raise TypeError unless `ax` is axes or `None`."""
+    if ax is not None and not isinstance(ax, Axes):
         msg = f"ax must be a matplotlib Axes or None; got {type(ax).__name__}."
         raise TypeError(msg)
-    return ax
 
 
 def _new_figure(width: float, height: float) -> Figure:
@@ -37,6 +48,50 @@ def _new_figure(width: float, height: float) -> Figure:
 
         return plt.figure(figsize=(width, height), layout="constrained")
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def panels(rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
+    """Axes of a new figure, an array of shape (rows, columns); the sizes in inches are those of a panel."""
+    figure = _new_figure(columns * width, rows * height)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    return figure.subplots(rows, columns, squeeze=False)
+
+
+def fit(axes: np.ndarray, *, width: float, height: float) -> None:
+    """Resize a figure of our own so that its axes, shape (rows, columns), have this size together, in inches.
+
+    What lies around the axes, legends and long names, gets as much room as it needs.
+    """
+    figure = axes[0, 0].figure
+    engine = figure.get_layout_engine()
+    # The layout gives up where names and legends are larger than the figure: start with one that is large enough.
+    around = figure.get_tightbbox()
+    size = np.array([width + around.width, height + around.height]) * 2
+    for _ in range(2):  # colour bars grow with their axes
+        figure.set_size_inches(*size)
+        engine.execute(figure)
+        across = sum(ax.get_position(original=True).width for ax in axes[0]) * size[0]
+        down = sum(ax.get_position(original=True).height for ax in axes[:, 0]) * size[1]
+        size = size + [width - across, height - down]
+    figure.set_size_inches(*size)
+
+
+def wrap(name: object, tail: str = "") -> str:
+    """All of `name`, in lines of a limited width, and `tail` in one piece after it; "$" begins no formula."""
+    pieces = re.findall(rf"[^\s_-]{{1,{_NAME_WIDTH}}}[\s_-]*|[\s_-]+", str(name))
+    lines = [""]
+    for piece in [*pieces, f" {tail}"] if tail else pieces:
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > _NAME_WIDTH:
+            lines.append("")
+            piece = piece.lstrip()
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines).replace("$", r"\$")
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """Columns of a legend that is about as high as a picture; at most three, as those of long names are wide."""
+    lines = sum(name.count("\n") + 1 for name in names)
+    return int(np.clip(-(-lines // _COLUMN_LINES), 1, 3))
 
 
 def legend_outside(ax: Axes, *, columns: int = 1) -> Legend:

@@ -2,67 +2,129 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import pandas as pd
+from matplotlib.colors import to_rgba_array
 
-from scbatchnorm.pl import _axes, _palette
+from scbatchnorm.pl import _axes, _coordinates, _palette
+from scbatchnorm.pl._groups import groups
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._typing import Bools, Codes, Floats
+
+_WIDTH, _HEIGHT = 4.0, 3.6
+
+
+@overload
+def embedding(
+    adata: AnnData,
+    basis: str = ...,
+    *,
+    color: str,
+    dimensions: tuple[int, int] | None = ...,
+    ax: Axes | None = ...,
+    size: float | None = ...,
+    title: str | None = ...,
+    legend: bool = ...,
+    rng: int | np.random.Generator | None = ...,
+) -> Axes: ...
+
+
+@overload
+def embedding(
+    adata: AnnData,
+    basis: list[str],
+    *,
+    color: str | list[str],
+    dimensions: tuple[int, int] | None = ...,
+    ax: None = ...,
+    size: float | None = ...,
+    title: list[str] | None = ...,
+    legend: bool = ...,
+    rng: int | np.random.Generator | None = ...,
+) -> Figure: ...
+
+
+@overload
+def embedding(
+    adata: AnnData,
+    basis: str = ...,
+    *,
+    color: list[str],
+    dimensions: tuple[int, int] | None = ...,
+    ax: None = ...,
+    size: float | None = ...,
+    title: str | None = ...,
+    legend: bool = ...,
+    rng: int | np.random.Generator | None = ...,
+) -> Figure: ...
 
 
 def embedding(
     adata: AnnData,
-    basis: str = "X_umap",
+    basis: str | list[str] = "X_umap",
     *,
-    color: str,
+    color: str | list[str],
+    dimensions: tuple[int, int] | None = None,
     ax: Axes | None = None,
     size: float | None = None,
-    title: str | None = None,
+    title: str | list[str] | None = None,
     legend: bool = True,
     rng: int | np.random.Generator | None = 0,
-) -> Axes:
-    """Scatter plot of cells, coloured by groups, in random order.
+) -> Axes | Figure:
+    """Scatter plot of cells, coloured by groups, in random order; with lists a grid of them, as before and after.
 
     Drawn in the order of the object, as elsewhere, the last batch covers the others and batches look apart, or
     mixed, by accident. For genes and other numbers use :func:`scanpy.pl.embedding`.
+
+    A basis of 2 dimensions is drawn as it is. Of one with more the UMAP is drawn. It is computed, with scanpy's defaults,
+    where `adata.obsm[f"{key}_umap"]` is missing, and stored there; `adata.uns[f"{key}_umap"]` records parameters and a
+    checksum of each cell, by which a UMAP of values that have changed since is computed again. One without such a
+    record is your own and drawn as it is. Nothing is written to a view.
 
     Parameters
     ----------
     adata
         Annotated data.
     basis
-        Key of `adata.obsm`, with or without `"X_"`; its first two dimensions are drawn.
+        Key of `adata.obsm`, with or without `"X_"`; or a list: a column of panels for each.
     color
-        Column of `adata.obs` with groups: categories, strings or booleans. Colours are those of
-        `adata.uns[f"{color}_colors"]`; where there are none, a palette that is safe for colour-blind readers (up to
-        12 groups) is chosen and stored there, as scanpy does. Missing values are grey and behind all others.
+        Column of `adata.obs` with groups: categories, strings or booleans; or a list: a row of panels for each. Colours
+        are those of `adata.uns[f"{color}_colors"]`; where there are none, a palette that is safe for colour-blind
+        readers (up to 12 groups) is chosen and stored there, as scanpy does. Missing values are grey and behind all
+        others.
+    dimensions
+        Two dimensions of the basis itself to draw, counted from 0: `(0, 1)` for the leading principal components.
+        `None`: the two there are, or the UMAP.
     ax
-        Axes to draw on; `None` makes a new figure: shown in notebooks, in scripts `.figure` of what is returned.
+        Axes to draw on, for a single panel; `None` makes a new figure: shown in notebooks, in scripts `.figure` of the
+        axes returned.
     size
         Area of a point in square points; `None` chooses it by the number of cells.
     title
-        Text above; `None` is `color`.
+        Text above; `None` is `color`. With lists a text for each basis, to which the colour is added; `None` is `basis`.
     legend
-        Whether to explain the colours, right of the axes.
+        Whether to explain the colours, right of the axes, or of each row.
     rng
-        Seed or generator of the drawing order.
+        Seed or generator of the drawing order, which all panels share, and of UMAPs that have to be computed.
 
     Returns
     -------
-    The axes.
+    The axes; the figure if `basis` or `color` is a list.
 
     Raises
     ------
     KeyError
         `basis` or `color` name nothing in `adata`; the message lists what there is.
     ValueError
-        `basis` has a single dimension, or `color` holds numbers.
+        `basis` has a single dimension, is not finite, or has fewer cells than a UMAP takes; `color` holds numbers; or
+        `ax` is given for several panels.
 
     Examples
     --------
@@ -70,67 +132,81 @@ def embedding(
     >>> import scbatchnorm as sbn
     >>> adata = sbn.datasets.pbmc_planted()
     >>> sc.pp.pca(adata)
-    >>> ax = sbn.pl.embedding(adata, "pca", color="batch")
+    >>> ax = sbn.pl.embedding(adata, "pca", color="batch", dimensions=(0, 1))
     >>> ax.get_xlabel(), ax.get_title()
     ('PCA1', 'batch')
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['protocol A', 'protocol B', 'protocol C']
+
+    Several panels; before and after an integration, `["X_pca", "X_scbatchnorm"]` with `title=["before", "after"]`:
+
+    >>> figure = sbn.pl.embedding(adata, ["pca"], color=["batch", "cell_type"], dimensions=(0, 1))
+    >>> [ax.get_title() for ax in figure.axes]
+    ['pca: batch', 'pca: cell_type']
     """
-    points, name = _coordinates(adata, basis)
-    groups = _groups(adata, color)
-    colors = np.array([*_palette.colors(adata, color, len(groups.categories)), _palette.MISSING], dtype=object)
-    ax = _axes.or_new(ax, width=6.0 if legend else 4.5, height=4.2)
-    order = np.random.default_rng(rng).permutation(len(points))
-    order = np.concatenate([order[groups.codes[order] < 0], order[groups.codes[order] >= 0]])
-    size = float(np.clip(30_000 / max(len(points), 1), 1.5, 18)) if size is None else size
+    several = not (isinstance(basis, str) and isinstance(color, str))
+    bases, columns = ([value] if isinstance(value, str) else list(value) for value in (basis, color))
+    _axes.check(ax)
+    if several and ax is not None:
+        msg = f"ax must be None for several panels, which get a figure of their own; got basis={basis!r}, color={color!r}."
+        raise ValueError(msg)
+    titles = _titles(bases, columns, title, several=several)
+    found = {
+        column: groups(adata, column, parameter="color", otherwise="; else use sc.pl.embedding") for column in columns
+    }
+    generator = np.random.default_rng(rng)
+    order, seed = generator.permutation(adata.n_obs), int(generator.integers(2**31))
+    places = _coordinates.find(adata, bases, dimensions=dimensions, seed=seed)
+    axes = np.array([[ax]]) if ax is not None else _axes.panels(len(columns), len(bases), width=_WIDTH, height=_HEIGHT)
+    for column, row, texts in zip(columns, axes, titles, strict=True):
+        tints = [*_palette.colors(adata, column, len(found[column].categories)), _palette.MISSING]
+        for place, panel, text in zip(places, row, texts, strict=True):
+            codes = found[column].codes
+            scatter(panel, place, to_rgba_array(tints)[codes], order=order, behind=codes < 0, size=size)
+            panel.set_title(text)
+        if legend:
+            _explain(row[-1], found[column], tints)
+    if ax is None:
+        _axes.fit(axes, width=len(bases) * _WIDTH, height=len(columns) * _HEIGHT)
+    return axes[0, 0].figure if several else axes[0, 0]
+
+
+def _titles(bases: list[str], columns: list[str], title: str | list[str] | None, *, several: bool) -> list[list[str]]:
+    """Text above each panel, a list for each row."""
+    for name, values in (("basis", bases), ("color", columns)):
+        if not values:
+            msg = f"{name} must be a name or a list of names; got an empty list."
+            raise ValueError(msg)
+    if not several:
+        return [[_axes.wrap(columns[0]) if title is None else str(title)]]
+    texts = bases if title is None else [title] if isinstance(title, str) else list(title)
+    if len(texts) != len(bases):
+        msg = f"title must hold a text for each of the {len(bases)} bases; got {title!r}."
+        raise ValueError(msg)
+    return [[_axes.wrap(f"{text}: {column}") for text in texts] for column in columns]
+
+
+def scatter(
+    ax: Axes, place: _coordinates.Coordinates, tints: Floats, *, order: Codes, behind: Bools, size: float | None
+) -> None:
+    """Cells with the colours `tints`, shape (cells, 4), in `order`, those that are `behind` first."""
+    order = np.concatenate([order[behind[order]], order[~behind[order]]])
+    size = float(np.clip(30_000 / max(len(order), 1), 1.5, 18)) if size is None else size
+    x, y = place.points[order].T
     # rasterized: a million points in a PDF stay a picture.
-    x, y = points[order].T
-    ax.scatter(x, y, c=colors[groups.codes[order]], s=size, linewidths=0, alpha=0.9, rasterized=True)
-    ax.set(xlabel=f"{name}1", ylabel=f"{name}2", xticks=[], yticks=[], title=color if title is None else title)
+    ax.scatter(x, y, c=tints[order], s=size, linewidths=0, alpha=0.9, rasterized=True)
+    ax.set(xlabel=place.names[0], ylabel=place.names[1], xticks=[], yticks=[])
     ax.spines[["top", "right"]].set_visible(False)
-    if legend:
-        _explain(ax, groups, colors)
-    return ax
 
 
-def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
-    """First two dimensions of `basis`, shape (cells, 2), and its name for the axes."""
-    key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
-    if key is None:
-        msg = f"basis={basis!r} is not a key of adata.obsm; keys: {', '.join(map(str, adata.obsm.keys())) or 'none'}."
-        raise KeyError(msg)
-    points = np.asarray(adata.obsm[key], dtype=float)
-    if points.ndim != 2 or points.shape[1] < 2:
-        msg = f"basis={basis!r} must have at least 2 dimensions; adata.obsm[{key!r}] has shape {points.shape}."
-        raise ValueError(msg)
-    name = key.removeprefix("X_")
-    return points[:, :2], {"umap": "UMAP", "pca": "PCA", "tsne": "tSNE"}.get(name, f"{name} ")
-
-
-def _groups(adata: AnnData, color: str) -> pd.Categorical:
-    """Group of each cell; the column itself stays as it is."""
-    if color not in adata.obs:
-        columns = ", ".join(map(str, adata.obs.columns)) or "none"
-        msg = f"color={color!r} is not a column of adata.obs; columns: {columns}."
-        raise KeyError(msg)
-    values = adata.obs[color]
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.array
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        msg = (
-            f"color={color!r} must hold groups; adata.obs[{color!r}] holds numbers ({values.dtype}). If they name "
-            f"groups: adata.obs[{color!r}] = adata.obs[{color!r}].astype('category'); else use sc.pl.embedding."
-        )
-        raise ValueError(msg)
-    return pd.Categorical(values.astype(str).where(values.notna()))
-
-
-def _explain(ax: Axes, groups: pd.Categorical, colors: np.ndarray) -> None:
+def _explain(ax: Axes, found: pd.Categorical, tints: list[str]) -> None:
     """Legend of the groups that occur, in the order of the categories."""
-    present = np.unique(groups.codes[groups.codes >= 0])
-    entries = [(str(groups.categories[code]), colors[code]) for code in present]
-    if (groups.codes < 0).any():
+    present = np.unique(found.codes[found.codes >= 0])
+    entries = [(_axes.wrap(found.categories[code]), tints[code]) for code in present]
+    if (found.codes < 0).any():
         entries.append(("missing", _palette.MISSING))
     for label, tint in entries:
-        ax.plot([], [], marker="o", markersize=6, linestyle="", markeredgewidth=0, color=tint, label=label)
-    _axes.legend_outside(ax, columns=1 + (len(entries) - 1) // 16)
+        # matplotlib leaves out labels that begin with an underscore.
+        shown = f" {label}" if label.startswith("_") else label
+        ax.plot([], [], marker="o", markersize=6, linestyle="", markeredgewidth=0, color=tint, label=shown)
+    _axes.legend_outside(ax, columns=_axes.legend_columns([label for label, _ in entries]))

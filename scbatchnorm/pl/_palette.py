@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from matplotlib.colors import is_color_like, to_hex
+
+from scbatchnorm._warn import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +37,7 @@ def colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
             f"adata.uns[{slot!r}] must hold a colour for each of the {n_categories} categories; got {len(stored)}: "
             f"{', '.join(stored[:5])}. Default colours are drawn; delete it to have them stored."
         )
-        warnings.warn(msg, UserWarning, stacklevel=4)
+        warn(msg)
         return default(n_categories)
     return [to_hex(color, keep_alpha=True) for color in stored[:n_categories]]
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.figure import Figure
 
 from scbatchnorm import pl
-from scbatchnorm.pl import _palette
+from scbatchnorm.pl import _coordinates, _palette
 
 
 def legend(ax):
@@ -58,10 +58,29 @@ def test_order_is_random_and_reproducible(adata):
 
 
 @pytest.mark.parametrize("basis", ["pca", "X_pca"])
-def test_basis_with_and_without_prefix(adata, basis):
-    ax = pl.embedding(adata, basis, color="batch")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("PCA1", "PCA2")
-    assert set(map(tuple, drawn(ax)[0])) == set(map(tuple, adata.obsm["X_pca"][:, :2]))
+def test_dimensions_of_the_basis(adata, basis):
+    ax = pl.embedding(adata, basis, color="batch", dimensions=(1, 4))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("PCA2", "PCA5")
+    assert set(map(tuple, drawn(ax)[0])) == set(map(tuple, adata.obsm["X_pca"][:, [1, 4]]))
+
+
+def test_umap_of_the_basis(adata, monkeypatch):
+    seeds = []
+
+    def compute(points, params):
+        seeds.append(params["random_state"])
+        return points[:, :2].astype(np.float32)
+
+    monkeypatch.setattr(_coordinates, "_compute", compute)
+    ax = pl.embedding(adata, "pca", color="batch")
+    assert ax.get_xlabel() == "PCA UMAP1"
+    np.testing.assert_array_equal(adata.obsm["X_pca_umap"], adata.obsm["X_pca"][:, :2].astype(np.float32))
+    pl.embedding(adata[:], "pca", color="batch", rng=1)
+    assert len(seeds) == 1
+    for rng in (0, 1):
+        del adata.obsm["X_pca_umap"]
+        pl.embedding(adata, "pca", color="batch", rng=rng)
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 def test_stored_palette_is_used_and_kept(adata):
@@ -142,6 +161,14 @@ def test_no_pyplot_and_no_global_settings(adata):
     assert plt.imread(picture).std() > 0.05
 
 
+def test_notebooks_show_panels(adata, monkeypatch):
+    monkeypatch.setattr("matplotlib.is_interactive", lambda: True)
+    figure = pl.embedding(adata, color=["batch", "donor"])
+    shown = [plt.figure(number) for number in plt.get_fignums()]
+    plt.close("all")
+    assert shown == [figure]
+
+
 @pytest.mark.parametrize("n", [1, 7, 8, 12, 13, 25, 60, 150])
 def test_default_palettes(n):
     colors = _palette.default(n)
@@ -165,3 +192,87 @@ def test_wrong_values(adata):
         pl.embedding(adata, "line", color="batch")
     with pytest.raises(TypeError, match="ax must be a matplotlib Axes or None; got ndarray"):
         pl.embedding(adata, color="batch", ax=Figure().subplots(2))
+    with pytest.raises(ValueError, match=r"ax must be None for several panels.*color=\['batch', 'donor'\]"):
+        pl.embedding(adata, color=["batch", "donor"], ax=Figure().subplots())  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="color must be a name or a list of names; got an empty list"):
+        pl.embedding(adata, color=[])
+    with pytest.raises(ValueError, match=r"title must hold a text for each of the 2 bases; got \['before'\]"):
+        pl.embedding(adata, ["umap", "pca"], color="batch", title=["before"])
+
+
+def test_nothing_is_written_on_an_error(adata, monkeypatch):
+    monkeypatch.setattr(_coordinates, "_compute", lambda points, params: points[:, :2])
+    for basis, color in ((["pca", "nowhere"], ["batch"]), (["pca"], ["batch", "age"]), (["pca"], ["batch", "day"])):
+        with pytest.raises((KeyError, ValueError)):
+            pl.embedding(adata, basis, color=color)
+        assert (set(adata.obsm), dict(adata.uns)) == ({"X_umap", "X_pca"}, {})
+
+
+def panels(figure):
+    return [(ax.get_title(), ax.get_legend() is not None) for ax in figure.axes]
+
+
+def test_panels_are_colours_by_bases(adata):
+    figure = pl.embedding(adata, ["umap", "X_pca"], color=["batch", "donor"], dimensions=(0, 1))
+    assert isinstance(figure, Figure)
+    assert panels(figure) == [
+        ("umap: batch", False),
+        ("X_pca: batch", True),
+        ("umap: donor", False),
+        ("X_pca: donor", True),
+    ]
+    points, colors = zip(*map(drawn, figure.axes), strict=True)
+    np.testing.assert_array_equal(points[0], points[2])
+    assert colors[0] == colors[1]
+    assert colors[0] != colors[2]
+    order = [np.flatnonzero((adata.obsm["X_umap"] == point).all(axis=1)).item() for point in points[0]]
+    np.testing.assert_array_equal(points[1], adata.obsm["X_pca"][order, :2])
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("basis", "color", "title", "expected"),
+    [
+        (["umap"], "batch", None, [("umap: batch", True)]),
+        ("umap", ["batch"], "all", [("all: batch", True)]),
+        (["umap", "pca"], "batch", ["before", "after"], [("before: batch", False), ("after: batch", True)]),
+        ("pca", ["batch", "sick"], None, [("pca: batch", True), ("pca: sick", True)]),
+    ],
+)
+def test_a_list_makes_a_figure(adata, basis, color, title, expected):
+    figure = pl.embedding(adata, basis, color=color, title=title, dimensions=(0, 1))
+    assert panels(figure) == expected
+    bare = pl.embedding(adata, basis, color=color, title=title, dimensions=(0, 1), legend=False)
+    assert panels(bare) == [(text, False) for text, _ in expected]
+
+
+NAMES = [f"{i} {'CD8-positive, alpha-beta memory_T_cell of the lamina propria'[: 20 + i]}" for i in range(40)]
+
+
+@pytest.mark.parametrize("n_colors", [1, 2])
+def test_legend_takes_no_room_from_the_axes_and_is_not_cut_off(adata, n_colors):
+    adata.obs["type"] = pd.Categorical(NAMES)
+    figure = pl.embedding(adata, ["umap", "umap"], color=["type"] * n_colors)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        box = ax.get_window_extent()
+        assert box.width / figure.dpi == pytest.approx(4.0, rel=0.05)
+        assert box.height / figure.dpi == pytest.approx(3.6, rel=0.05)
+    for ax in figure.axes[1::2]:
+        explained = ax.get_legend()
+        assert explained is not None
+        box = explained.get_window_extent()
+        assert box.width / figure.dpi < 9
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert {"".join(name.split()) for name in legend(ax)} == {"".join(name.split()) for name in NAMES}
+
+
+def test_names_are_shown_as_they_are(adata):
+    """Also those that are formulas or hidden labels to matplotlib."""
+    names = ["_hidden", "a$b$c", r"$\frac{$"]
+    adata.obs["type"] = pd.Categorical(np.array(names)[np.arange(40) % 3], categories=names)
+    figure = pl.embedding(adata, color=["type"])
+    (ax,) = figure.axes
+    assert [name.strip().replace(r"\$", "$") for name in legend(ax)] == names
+    figure.draw_without_rendering()

@@ -1,0 +1,163 @@
+"""How many cells of each type there are in each batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap, PowerNorm
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from scbatchnorm import _anndata
+from scbatchnorm.pl import _axes
+from scbatchnorm.pl._groups import groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+# Inches. Columns share the width until numbers would not fit any more, then until names would not.
+_WIDTH, _MOST_WIDTH, _COLUMN, _NARROW_COLUMN = 3.4, 16.0, 0.5, 0.2
+_LOWEST, _BAR, _LINE, _GAP, _CHARACTER = 1.5, 4.0, 0.14, 0.1, 0.075
+
+
+def composition(adata: AnnData, batch_key: str | Sequence[str], label_key: str, *, ax: Axes | None = None) -> Axes:
+    """Heatmap of the cell types in each batch: which share they have, and which batches lack them.
+
+    Look at it before an integration: types that are in one batch only cannot be aligned with anything, and must not be
+    mixed with others. Colours are shares of the batch, on a square-root scale that keeps rare types apart from absent
+    ones; numbers are cells, written where they fit. A cross is a type that the batch lacks. A frame and a diamond mark
+    types in one batch only. Cells without a label have a row of their own at the bottom.
+
+    Parameters
+    ----------
+    adata
+        Annotated data; nothing is written to it.
+    batch_key
+        Column of `adata.obs` with the batch of each cell; several columns are combined.
+    label_key
+        Column of `adata.obs` with the type of each cell: categories, strings or booleans; it may have missing values.
+    ax
+        Axes to draw on; `None` makes a new figure, which is as large as names and numbers need: shown in notebooks, in
+        scripts `.figure` of what is returned.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        `batch_key` or `label_key` is not in `adata.obs`.
+    ValueError
+        A cell has no batch, there are no cells, or `label_key` holds numbers.
+
+    Examples
+    --------
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> ax = sbn.pl.composition(adata, "batch", "cell_type")
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['protocol A (237)', 'protocol B (205)', 'protocol C (258)']
+    """
+    counts, unlabelled = _counts(adata, batch_key, label_key)
+    own = ax is None
+    ax = _axes.or_new(ax, width=_WIDTH, height=_WIDTH)
+    share = counts.to_numpy() / counts.to_numpy().sum(axis=0)
+    # Colours start where they differ from the paper: an absent type is not a rare one.
+    blues = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.12, 1, 256)))
+    norm = PowerNorm(0.5, vmin=0, vmax=share.max())
+    image = ax.imshow(np.ma.masked_equal(share, 0), cmap=blues, norm=norm, aspect="auto")
+    width, height = _name(ax, counts, own=own)
+    ax.set(xlabel=batch_key if isinstance(batch_key, str) else " | ".join(batch_key), ylabel=label_key)
+    shrink = min(1.0, _BAR / height) if own else 1.0
+    percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
+    ax.figure.colorbar(image, ax=ax, label="share of the batch", format=percent, shrink=shrink, pad=0.02)
+    _mark(ax, counts.to_numpy(), unlabelled=unlabelled)
+    if own:
+        _axes.fit(np.array([[ax]]), width=width, height=height)
+    _write(ax, counts.to_numpy(), norm(share) > 0.6)
+    return ax
+
+
+def _counts(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> tuple[pd.DataFrame, bool]:
+    """Cells of each type (rows) in each batch (columns), of those that occur; whether the last row is of cells without label."""
+    batches = pd.Categorical(_anndata.batches(adata, batch_key))
+    found = groups(adata, label_key, parameter="label_key")
+    if not adata.n_obs:
+        msg = "adata must have cells; it has none."
+        raise ValueError(msg)
+    codes = np.where(found.codes < 0, len(found.categories), found.codes)
+    table = np.zeros((len(found.categories) + 1, len(batches.categories)), dtype=int)
+    np.add.at(table, (codes, batches.codes), 1)
+    frame = pd.DataFrame(table, index=[*map(str, found.categories), "no label"], columns=batches.categories)
+    kept = np.flatnonzero(table.any(axis=1))
+    return frame.iloc[kept][_in_order(adata, batch_key, batches)], bool(table[-1].any())
+
+
+def _in_order(adata: AnnData, batch_key: str | Sequence[str], batches: pd.Categorical[Any]) -> list[str]:
+    """Names of the batches in the order of the categories of their columns."""
+    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
+    codes = pd.DataFrame({i: adata.obs[key].astype("category").cat.codes.to_numpy() for i, key in enumerate(keys)})
+    return list(codes.assign(name=batches).drop_duplicates().sort_values(list(codes.columns))["name"])
+
+
+def _name(ax: Axes, counts: pd.DataFrame, *, own: bool) -> tuple[float, float]:
+    """Names of the batches, with their cells, and of the types; width and height in inches that show them."""
+    rows = [_axes.wrap(name) for name in counts.index]
+    columns = [_axes.wrap(name, f"({size:,})") for name, size in counts.sum().items()]
+    width = max(_WIDTH, len(columns) * float(np.clip(_MOST_WIDTH / len(columns), _NARROW_COLUMN, _COLUMN)))
+    column = (width if own else ax.get_window_extent().width / ax.figure.dpi) / len(columns)
+    longest = max(len(line) for name in columns for line in name.split("\n"))
+    angle = 0 if longest * _CHARACTER < column else 45 if column > _COLUMN - 0.1 else 90
+    ax.set_xticks(range(len(columns)), columns, fontsize="small", rotation=angle, rotation_mode="anchor")
+    for label in ax.get_xticklabels() if angle else []:
+        label.set(ha="right", va="center" if angle == 90 else "top")
+    ax.set_yticks(range(len(rows)), rows, fontsize="small")
+    lines = max(name.count("\n") + 1 for name in rows)
+    return width, max(_LOWEST, len(rows) * (lines * _LINE + _GAP))
+
+
+def _mark(ax: Axes, counts: np.ndarray, *, unlabelled: bool) -> None:
+    """Crosses where a batch lacks a type; a frame and a diamond for types in one batch only; what they mean."""
+    n_types, n_batches = counts.shape
+    handles = []
+    rows, columns = np.nonzero(counts == 0)
+    if len(rows):
+        handles += ax.plot(columns, rows, marker="x", color="0.6", markersize=4, linestyle="", label="no cells")
+    labelled = counts[: n_types - unlabelled]
+    private = np.flatnonzero((labelled > 0).sum(axis=1) == 1)
+    if n_batches > 1 and len(private):
+        for row in private:
+            corner = (np.argmax(labelled[row]) - 0.5, row - 0.5)
+            ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1.6, zorder=3))
+        beside = ax.get_yaxis_transform() + ScaledTranslation(0.1, 0, ax.figure.dpi_scale_trans)
+        marks = ax.plot(
+            np.ones(len(private)), private, "D", color="black", markersize=5, transform=beside, clip_on=False
+        )
+        marks[0].set_label("in one batch only")
+        handles += marks
+    if unlabelled:
+        ax.axhline(n_types - 1.5, color="black", linewidth=1)
+    ax.set(xlim=(-0.5, n_batches - 0.5), ylim=(n_types - 0.5, -0.5))
+    if handles:
+        ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small")
+
+
+def _write(ax: Axes, counts: np.ndarray, dark: np.ndarray) -> None:
+    """Numbers of cells, unless the longest does not fit."""
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small"}
+    probe = ax.text(0, 0, "0" * len(str(counts.max())), **style)
+    text, field = probe.get_window_extent(), ax.get_window_extent()
+    probe.remove()
+    if text.width > 0.95 * field.width / counts.shape[1] or text.height > field.height / counts.shape[0]:
+        return
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if dark[row, column] else "black"
+        ax.text(column, row, str(counts[row, column]), color=color, **style)

@@ -1,0 +1,36 @@
+"""Groups of cells as columns of `obs` hold them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def groups(adata: AnnData, column: str, *, parameter: str, otherwise: str = "") -> pd.Categorical:
+    """Group of each cell, missing values included; the column itself stays as it is.
+
+    Raises
+    ------
+    KeyError
+        `column` is not a column of `adata.obs`; the message says which `parameter` named it.
+    ValueError
+        The column holds numbers; `otherwise` says what else to do with them.
+    """
+    if column not in adata.obs:
+        columns = ", ".join(map(str, adata.obs.columns)) or "none"
+        msg = f"{parameter}={column!r} is not a column of adata.obs; columns: {columns}."
+        raise KeyError(msg)
+    values = adata.obs[column]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.array
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        msg = (
+            f"{parameter}={column!r} must hold groups; adata.obs[{column!r}] holds numbers ({values.dtype}). If they name "
+            f"groups: adata.obs[{column!r}] = adata.obs[{column!r}].astype('category'){otherwise}."
+        )
+        raise ValueError(msg)
+    return pd.Categorical(values.astype(str).where(values.notna()))

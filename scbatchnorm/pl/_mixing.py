@@ -1,0 +1,208 @@
+"""Where in the embedding batches are mixed, and in which types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgba
+
+from scbatchnorm import _anndata
+from scbatchnorm.pl import _axes, _coordinates, _palette
+from scbatchnorm.pl._embedding import scatter
+from scbatchnorm.pl._groups import groups
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scbatchnorm._typing import Floats
+
+Value = Literal["ilisi", "cilisi", "clisi", "knn_preservation"]
+_VALUES: tuple[str, ...] = get_args(Value)
+_WORDS = {
+    "ilisi": ("iLISI", "mixing of batches"),
+    "cilisi": ("CiLISI", "mixing of batches within the type"),
+    "clisi": ("cLISI", "separation of types"),
+    "knn_preservation": ("kNN preservation", "neighbours kept"),
+}
+# What `tl.mixing` has to be given for values that it does not compute always.
+_NEEDS = {"cilisi": "label_key", "clisi": "label_key", "knn_preservation": "unintegrated"}
+# Both ends are seen with any colour vision, and its lightness ascends.
+_CMAP = "viridis"
+_WIDTH, _HEIGHT, _LINE, _GAP = 4.0, 3.6, 0.14, 0.1
+_BOX = "#a9c9e8"
+
+
+def mixing(
+    adata: AnnData,
+    key: str | None = None,
+    *,
+    value: Value = "ilisi",
+    basis: str | None = None,
+    groupby: str | None = None,
+    rng: int | np.random.Generator | None = 0,
+) -> Figure:
+    """How well batches are mixed around each cell: on the embedding, and by type.
+
+    Draws what `tl.mixing` computed; 1 is best. Left every cell has the colour of its value. Right is the distribution in
+    each type, best median above: the mark is the median, the box the middle half of the cells, the line the range from
+    5 to 95 % of them. A type that is mixed badly, or that is in one batch only, sticks out here, not in a mean over all
+    cells. Cells for which the value is not defined are grey, and left out of the distributions.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after `tl.mixing`.
+    key
+        The `key_added` of `tl.mixing`; `None` is its own.
+    value
+        `"ilisi"`, effective number of batches in the neighbourhood; `"cilisi"`, the same among cells of the type;
+        `"clisi"`, purity of types; `"knn_preservation"`, share of the neighbours before integration that are still ones.
+    basis
+        Key of `adata.obsm` to draw, with or without `"X_"`; of more than 2 dimensions the UMAP, as in `pl.embedding`,
+        which says where it is stored. `None`: the representation that `tl.mixing` looked at.
+    groupby
+        Column of `adata.obs` with the groups at the right; `None`: the `label_key` of `tl.mixing`, or else its
+        `batch_key`.
+    rng
+        Seed or generator of the drawing order, and of a UMAP that has to be computed.
+
+    Returns
+    -------
+    The figure: shown in notebooks, in scripts to be saved with its `savefig`.
+
+    Raises
+    ------
+    KeyError
+        `tl.mixing` did not run, or without what `value` needs; or `basis` or `groupby` are not in `adata`.
+    ValueError
+        `value` is another word, `groupby` holds numbers, or `basis` cannot be drawn.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sc.pp.pca(adata, n_comps=2)
+    >>> sbn.tl.mixing(adata, "batch", use_rep="X_pca", label_key="cell_type", unintegrated=None)
+    >>> figure = sbn.pl.mixing(adata)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['iLISI: mixing of batches', 'by cell_type']
+    """
+    if value not in _VALUES:
+        msg = f"value must be one of {', '.join(map(repr, _VALUES))}; got {value!r}."
+        raise ValueError(msg)
+    slot = "mixing" if key is None else key
+    params, values = _read(adata, slot, value)
+    name, found = _groups(adata, params, groupby)
+    generator = np.random.default_rng(rng)
+    order, seed = generator.permutation(adata.n_obs), int(generator.integers(2**31))
+    basis = str(params["use_rep"]) if basis is None else basis
+    (place,) = _coordinates.find(adata, [basis], dimensions=None, seed=seed)
+    axes = _axes.panels(1, 2, width=_WIDTH, height=_HEIGHT)
+    left, right = axes[0]
+    _map(left, place, values, value, order)
+    height = max(_HEIGHT, _distributions(right, values, found))
+    if height > _HEIGHT:  # a long list of types is not to stretch the embedding
+        left.set_box_aspect(_HEIGHT / _WIDTH)
+        left.set_anchor("N")
+    n_undefined = int(np.isnan(values).sum())
+    note = f"\nleft out: {n_undefined:,} cells, not defined" if n_undefined else ""
+    right.set(xlabel=f"{_WORDS[value][0]}: median, middle half, 5 to 95 %{note}", title=f"by {name}")
+    _axes.fit(axes, width=2 * _WIDTH, height=height)
+    return left.figure
+
+
+def _read(adata: AnnData, slot: str, value: str) -> tuple[Mapping[str, Any], Floats]:
+    """What `tl.mixing` was given, and the values of the cells, shape (cells,)."""
+    added = "" if slot == "mixing" else f", key_added={slot!r}"
+    record = adata.uns.get(slot)
+    params = record.get("params") if isinstance(record, Mapping) else None
+    if not isinstance(params, Mapping) or not {"use_rep", "batch_key"} <= set(params):
+        msg = (
+            f"key={slot!r} has no record in adata.uns; keys: {', '.join(map(str, adata.uns)) or 'none'}. "
+            f"Run sbn.tl.mixing(adata, batch_key{added}) first."
+        )
+        raise KeyError(msg)
+    column = f"{slot}_{value}"
+    if column not in adata.obs:
+        needs = f", {_NEEDS[value]}=..." if value in _NEEDS else ""
+        found = [other for other in _VALUES if f"{slot}_{other}" in adata.obs]
+        msg = (
+            f"value={value!r} is not in adata.obs as {column!r}; values there: {', '.join(found) or 'none'}. "
+            f"Run sbn.tl.mixing(adata, batch_key{needs}{added}) first."
+        )
+        raise KeyError(msg)
+    return params, adata.obs[column].to_numpy(dtype=float)
+
+
+def _groups(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> tuple[str, pd.Categorical[Any]]:
+    """Groups of the cells and what they are called."""
+    column = groupby or params.get("label_key") or params["batch_key"]
+    if isinstance(column, str):
+        return column, groups(adata, column, parameter="groupby")
+    columns = [str(part) for part in column]
+    return " | ".join(columns), pd.Categorical(_anndata.batches(adata, columns))
+
+
+def _map(ax: Axes, place: _coordinates.Coordinates, values: Floats, value: str, order: np.ndarray) -> None:
+    """Cells with the colours of their values, and a colour bar."""
+    missing = np.isnan(values)
+    tints = mpl.colormaps[_CMAP](np.where(missing, 0, values))
+    tints[missing] = to_rgba(_palette.MISSING)
+    scatter(ax, place, tints, order=order, behind=missing, size=None)
+    word, meaning = _WORDS[value]
+    ax.set_title(f"{word}: {meaning}")
+    bar = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
+    ax.figure.colorbar(ScalarMappable(mpl.colors.Normalize(0, 1), _CMAP), cax=bar, label=f"{word} (1 is best)")
+    if missing.any():
+        (grey,) = ax.plot([], [], marker="o", linestyle="", markeredgewidth=0, color=_palette.MISSING)
+        text = f"not defined: {int(missing.sum()):,} of {len(values):,} cells"
+        ax.legend(
+            [grey],
+            [text],
+            loc="upper left",
+            bbox_to_anchor=(0, -0.05),
+            frameon=False,
+            fontsize="small",
+            handletextpad=0.1,
+        )
+
+
+def _distributions(ax: Axes, values: Floats, found: pd.Categorical[Any]) -> float:
+    """Median, quartiles and 5 to 95 % of each group that occurs, best above; the height in inches that its names take."""
+    names = [*map(str, found.categories), "no label"]
+    codes = np.where(found.codes < 0, len(found.categories), found.codes)
+    members = [(names[code], values[codes == code]) for code in np.unique(codes)]
+    spread = np.array([_spread(cells) for _, cells in members])
+    order = np.argsort(-spread[:, 2], kind="stable")  # nan is last
+    y = np.arange(len(order))
+    low, left, middle, right, high = spread[order].T
+    ax.hlines(y, low, high, color="0.4", linewidth=1)
+    ax.barh(y, right - left, left=left, height=0.6, color=_BOX, edgecolor="0.4", linewidth=0.8)
+    ax.vlines(middle, y - 0.36, y + 0.36, color="black", linewidth=2)
+    for row in np.flatnonzero(np.isnan(middle)).tolist():
+        ax.text(0.02, row, "not defined", va="center", fontsize="small", color="0.4")
+    labels = [_axes.wrap(name, f"({_counted(cells)})") for name, cells in (members[i] for i in order)]
+    ax.set_yticks(y, labels, fontsize="small")
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(y) - 0.4, -0.6))
+    ax.spines[["top", "right"]].set_visible(False)
+    return len(labels) * (max(label.count("\n") + 1 for label in labels) * _LINE + _GAP)
+
+
+def _spread(cells: Floats) -> Floats:
+    """5, 25, 50, 75 and 95 % of the cells are below these values; nan if it is defined for none."""
+    defined = cells[~np.isnan(cells)]
+    return np.quantile(defined, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(defined) else np.full(5, np.nan)
+
+
+def _counted(cells: Floats) -> str:
+    """Number of cells, and for how many of them the value is defined."""
+    defined = int((~np.isnan(cells)).sum())
+    return f"{len(cells):,}" if defined == len(cells) else f"{defined:,} of {len(cells):,}"
