@@ -186,7 +186,7 @@ def test_source_has_no_shortcuts(path):
     assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "torch.load", "torch.save", "plt.show"}
-    if path.name != "cli.py":
+    if path.parent != PACKAGE / "cli":
         assert "print" not in called
     assert not imported(path) & {"pickle", "joblib", "dill", "cloudpickle"}
     words = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
@@ -220,7 +220,8 @@ def test_core_knows_arrays_only(core):
     for path in paths:
         assert not imported(path) & {"anndata", "scanpy", "matplotlib"}
         adapters = {"scbatchnorm." + name for name in ("_anndata", "_model", "pp", "tl", "pl", "cli", "datasets")}
-        assert not imported(path, package=True) & adapters
+        parts = {".".join(name.split(".")[:2]) for name in imported(path, package=True)}
+        assert not parts & adapters
 
 
 def test_imports_are_no_circle():

@@ -1,58 +1,13 @@
-"""The command line writes what it says, and answers mistakes with a line on stderr and exit code 2."""
+"""The command writes what pp.integrate gives, and answers mistakes with a line on stderr and exit code 2."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from importlib.metadata import version
-
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
-from scbatchnorm import cli, datasets, pp
-
-
-@pytest.fixture(scope="module")
-def counts() -> ad.AnnData:
-    adata = datasets.simulate_batches(240, n_genes=150, n_types=3)
-    adata.obs["day"] = pd.Categorical(np.tile(["monday", "friday"], 120))
-    return adata
-
-
-@pytest.fixture(scope="module")
-def source(counts, tmp_path_factory):
-    """A file with log-normalised expression, and a PCA-like representation."""
-    import scanpy as sc
-
-    adata = counts.copy()
-    adata.layers["counts"] = adata.X.copy()
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
-    path = tmp_path_factory.mktemp("cli") / "in.h5ad"
-    adata.write_h5ad(path)
-    return path
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Training with few steps: here only what surrounds it is tested."""
-    integrate = pp.integrate
-
-    def few_steps(adata, batch_key, *, strength, rng, device="auto", layer=None, use_rep=None, key_added=None):
-        from scbatchnorm import BatchNormAutoencoder
-
-        model = BatchNormAutoencoder(strength=strength, rng=rng, device=device, max_steps=30)
-        integrate(adata, batch_key, model=model, layer=layer, use_rep=use_rep, key_added=key_added)
-
-    monkeypatch.setattr(pp, "integrate", few_steps)
-
-
-def run(*arguments) -> int:
-    return cli.main([str(argument) for argument in arguments])
+from scbatchnorm import pp
+from tests.cli.conftest import run
 
 
 @pytest.mark.usefixtures("quick")
@@ -197,31 +152,18 @@ def test_normalize_refuses_what_are_no_counts(source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "required: COMMAND"),
-        (("fly",), "invalid choice: 'fly'"),
         (("integrate", "a.h5ad", "-o", "b.h5ad"), "required: --batch-key"),
         (("integrate", "a.h5ad", "--strength", "2"), "must be auto or a number from 0 to 1; got '2'"),
         (("integrate", "a.h5ad", "--strength", "much"), "must be auto or a number from 0 to 1; got 'much'"),
         (("integrate", "a.h5ad", "--seed", "x"), "invalid int value: 'x'"),
     ],
-    ids=["nothing", "command", "batch key", "strength", "strength word", "seed"],
+    ids=["batch key", "strength", "strength word", "seed"],
 )
 def test_wrong_options(capsys, arguments, message):
     with pytest.raises(SystemExit) as end:
         run(*arguments)
     assert end.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_version_and_help(capsys):
-    for option in ("--version", "--help"):
-        with pytest.raises(SystemExit) as end:
-            run(option)
-        assert end.value.code == 0
-    out = capsys.readouterr().out
-    assert out.startswith(f"scbatchnorm {version('scbatchnorm')}\n")
-    assert "demo" in out
-    assert "integrate" in out
 
 
 @pytest.mark.parametrize("during", ["pp", "training"])
@@ -237,61 +179,3 @@ def test_interrupt(source, tmp_path, capsys, monkeypatch, during):
     assert run("integrate", source, "-o", tmp_path / "out.h5ad", "--batch-key", "batch") == 130
     assert capsys.readouterr().err == "scbatchnorm: interrupted, nothing was written\n"
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("quick")
-def test_verbose_logs_to_stderr_for_the_time_of_the_command(source, tmp_path, capsys):
-    import logging
-
-    package = logging.getLogger("scbatchnorm")
-    before = (list(package.handlers), package.level)
-    assert run("integrate", source, "-o", tmp_path / "out.h5ad", "--batch-key", "batch", "--verbose") == 0
-    assert "integrating 240 cells" in capsys.readouterr().err
-    assert (package.handlers, package.level) == before
-
-
-@pytest.mark.slow
-def test_demo(tmp_path, capsys):
-    folder = tmp_path / "new" / "demo"
-    assert run("demo", "-o", folder) == 0
-    out = capsys.readouterr().out
-    rows = [line.rsplit(maxsplit=5) for line in out.splitlines() if line.startswith(("PCA", "ComBat", "scbatchnorm "))]
-    table = {name: values for name, *values in rows}
-    assert list(table) == ["PCA (uncorrected)", "ComBat", "scbatchnorm"]
-    scores = {name: [float(value) for value in row[:4]] for name, row in table.items()}
-    ilisi, _, clisi, label = scores["scbatchnorm"]
-    assert ilisi > scores["ComBat"][0] > scores["PCA (uncorrected)"][0]
-    assert clisi > scores["PCA (uncorrected)"][2] - 0.02
-    assert label > scores["PCA (uncorrected)"][3] - 0.02
-    for name in ("umap.png", "training.png", "pbmc_integrated.h5ad"):
-        assert f"wrote {folder / name}: " in out
-    for name, shape in {"umap.png": (1200, 1575, 4), "training.png": (570, 975, 4)}.items():
-        picture = plt.imread(folder / name)
-        assert picture.shape == shape
-        assert picture.std() > 0.05
-    adata = ad.read_h5ad(folder / "pbmc_integrated.h5ad")
-    assert {"X_pca", "X_pca_combat", "X_scbatchnorm", "X_umap", "X_umap_before"} <= set(adata.obsm)
-    assert plt.get_fignums() == []
-
-
-def test_demo_refuses_a_file_as_folder(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert run("demo", "-o", tmp_path / "file") == 2
-    assert "-o/--output must be a folder" in capsys.readouterr().err
-
-
-def test_as_a_program(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "scbatchnorm.cli",
-        "integrate",
-        "nothing.h5ad",
-        "-o",
-        "out.h5ad",
-        "--batch-key",
-        "b",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "scbatchnorm: error: input does not exist: nothing.h5ad.\n"

@@ -1,0 +1,5 @@
+import sys
+
+from scbatchnorm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,131 @@
+"""Files of commands: checked before anything is computed, and replaced only by what is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from anndata import AnnData
+
+ANNDATA = (".h5ad", ".zarr")
+
+
+def check_source(path: Path) -> None:
+    """Raise unless there can be cells in `path`."""
+    _check_suffix("input", path, ANNDATA)
+    if not path.exists():
+        msg = f"input does not exist: {path}."
+        raise FileNotFoundError(msg)
+
+
+def check_target(name: str, path: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Raise if writing to `path` is bound to fail."""
+    _check_suffix(name, path, suffixes)
+    if not path.parent.is_dir():
+        msg = f"the folder of {name} does not exist: {path.parent}."
+        raise FileNotFoundError(msg)
+    if not os.access(path.parent, os.W_OK):
+        msg = f"the folder of {name} cannot be written to: {path.parent}."
+        raise PermissionError(msg)
+    if path.exists() and not overwrite:
+        msg = f"{name} exists already: {path}. Give --overwrite to replace it."
+        raise FileExistsError(msg)
+    if path.suffix != ".zarr" and path.is_dir():
+        msg = f"{name} must be a file; {path} is a folder."
+        raise IsADirectoryError(msg)
+
+
+def _check_suffix(name: str, path: Path, suffixes: Sequence[str]) -> None:
+    """Raise unless the file that the option `name` gives has one of the endings."""
+    if path.suffix not in suffixes:
+        msg = f"{name} must end in {' or '.join(suffixes)}; got {path}."
+        raise ValueError(msg)
+
+
+def read(source: Path) -> AnnData:
+    """All of a file."""
+    import anndata as ad
+
+    with _opened(source):
+        return ad.read_zarr(source) if source.suffix == ".zarr" else ad.read_h5ad(source)
+
+
+def read_cells(source: Path, keys: Mapping[str, str]) -> AnnData:
+    """Annotation of the cells, and the representations `keys` (key of obsm -> what errors call it).
+
+    Expression is left where it is, it may be larger than the memory.
+    """
+    import anndata as ad
+    from anndata.io import read_elem
+
+    with _opened(source) as file:
+        if file["obs"].attrs.get("encoding-type") != "dataframe":
+            return read(source)  # written before 2020
+        available = sorted(file["obsm"]) if "obsm" in file else []
+        missing = [name for key, name in keys.items() if key not in available]
+        if not missing:
+            return ad.AnnData(obs=read_elem(file["obs"]), obsm={key: read_elem(file["obsm"][key]) for key in keys})
+    msg = f"{missing[0]} is not a key of obsm; keys: {', '.join(available) or 'none'}."
+    raise KeyError(msg)
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[Any]:
+    """The root of a file, as h5py or zarr give it; what goes wrong in reading it is said to be about the input."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if source.suffix == ".zarr":
+                import zarr
+
+                file: Any = zarr.open_group(source, mode="r")
+            else:
+                import h5py
+
+                file = stack.enter_context(h5py.File(source, "r"))
+            if "obs" not in file:
+                msg = "it holds no AnnData"
+                raise ValueError(msg)
+            yield file
+        except (OSError, KeyError, ValueError) as error:
+            msg = f"input cannot be read: {source} ({error})."
+            raise OSError(msg) from error
+
+
+@contextlib.contextmanager
+def written_whole(*targets: Path) -> Iterator[list[Path]]:
+    """Paths beside `targets` to write to; moved there at the end, together.
+
+    Whatever happens, an existing file is whole, the old or the new one, and nothing else is left.
+    """
+    with contextlib.ExitStack() as stack:
+        folders = [
+            Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(
+                        prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True
+                    )
+                )
+            )
+            for target in targets
+        ]
+        yield [folder / target.name for folder, target in zip(folders, targets, strict=True)]
+        for folder, target in zip(folders, targets, strict=True):
+            if target.suffix == ".zarr" and target.exists():
+                # A folder is not replaced in one step.
+                target.rename(folder / "old")
+            (folder / target.name).replace(target)
+
+
+def write(adata: AnnData, target: Path) -> None:
+    """All of `adata`, in the format that the ending says."""
+    with written_whole(target) as (new,):
+        if target.suffix == ".zarr":
+            adata.write_zarr(new)
+        else:
+            adata.write_h5ad(new)

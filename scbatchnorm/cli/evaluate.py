@@ -1,0 +1,125 @@
+"""`scbatchnorm evaluate`: metrics.evaluate on files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scbatchnorm.cli import _files, _options
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+HELP = "score one or more embeddings: batches mixed, cell types kept"
+DESCRIPTION = (
+    "Score representations of the same cells: how well batches are mixed and how well cell types are kept, each from "
+    "0 to 1, 1 is best, with 95 % intervals. Only the annotation of cells and the representations are read."
+)
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_FIGURES = (".png", ".pdf", ".svg")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is scored, how, and where it is written."""
+    parser.add_argument("input", type=Path, help="file with the representations in obsm, .h5ad or .zarr")
+    parser.add_argument(
+        "--rep", action="append", required=True, metavar="KEY",
+        help="representation in obsm to score; give it again to compare",
+    )  # fmt: skip
+    _options.add_batch_key(parser)
+    parser.add_argument(
+        "--label-key", metavar="COLUMN",
+        help="column of obs with the cell type; without it only scores that need none",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the scores, .csv or .tsv")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the scores, .png, .pdf or .svg")
+    parser.add_argument(
+        "--unintegrated", default="X_pca", metavar="KEY",
+        help="representation before integration, to compare with, or none to do without (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics", type=_metrics, default="default", metavar="NAMES",
+        help="default, all, or names such as ilisi,clisi,kbet; an unknown name lists all (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-controls",
+        dest="controls",
+        action="store_false",
+        help="leave out the controls: the unintegrated data, and what shuffled batches would score",
+    )
+    parser.add_argument("--per-label", action="store_true", help="score each cell type instead, without intervals")
+    parser.add_argument(
+        "--n-bootstrap", type=int, default=20, metavar="N",
+        help="samples of the cells for the intervals, 0 for none (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--flavor", choices=("default", "scib"), default="default",
+        help="scib: as scib-metrics computes them, to compare with published scores (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, metavar="N", help="threads (default: usually all cores)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    _options.add_overwrite(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the representations, print the table, and write it and its picture."""
+    _check(args)
+    start = time.perf_counter()
+    from scbatchnorm import metrics
+    from scbatchnorm.cli import _scores
+
+    unintegrated = None if args.unintegrated == "none" else args.unintegrated
+    keys = {key: f"--rep {key}" for key in args.rep}
+    if unintegrated is not None:
+        keys.setdefault(unintegrated, f"--unintegrated {unintegrated} (give 'none' to do without)")
+    table = metrics.evaluate(
+        _files.read_cells(args.input, keys),
+        args.rep,
+        batch_key=_options.one_or_all(args.batch_key),
+        label_key=args.label_key,
+        unintegrated=unintegrated,
+        metrics=args.metrics,
+        controls=args.controls,
+        per_label=args.per_label,
+        n_bootstrap=args.n_bootstrap,
+        flavor=args.flavor,
+        n_jobs=args.jobs,
+        rng=args.seed,
+    )
+    print(_scores.as_text(table))
+    print()
+    _write(table, args.output, args.figure)
+    print(f"{time.perf_counter() - start:.0f} s in all")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise before anything is computed if reading or writing is bound to fail."""
+    _files.check_source(args.input)
+    for name, path, suffixes in (("-o/--output", args.output, tuple(_SEPARATORS)), ("--figure", args.figure, _FIGURES)):
+        if path is not None:
+            _files.check_target(name, path, suffixes, overwrite=args.overwrite)
+
+
+def _write(table: pd.DataFrame, output: Path | None, figure: Path | None) -> None:
+    """Both files or none."""
+    from scbatchnorm import pl
+
+    wanted = {path: what for path, what in ((output, "the scores"), (figure, "their picture")) if path is not None}
+    with _files.written_whole(*wanted) as beside:
+        for new in beside:
+            if new.suffix in _SEPARATORS:
+                table.to_csv(new, sep=_SEPARATORS[new.suffix])
+            else:
+                # A new figure is no part of another one.
+                pl.scores(table).figure.savefig(new, dpi=200)  # type: ignore[union-attr]
+    for path, what in wanted.items():
+        print(f"wrote {path}: {what}")
+
+
+def _metrics(text: str) -> str | Sequence[str]:
+    return text if text in {"default", "all"} else [name.strip() for name in text.split(",")]
