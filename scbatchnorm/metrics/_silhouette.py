@@ -198,17 +198,16 @@ def widths(points: Floats, groups: Groups) -> Floats:
         return np.zeros(n_cells)
     double = n_cells <= _MOST_DOUBLE
     points = (points - points.mean(axis=0, dtype=np.float64)).astype(np.float64 if double else np.float32)
-    squares = np.einsum("ij,ij->i", points, points)
+    squares, ones = np.einsum("ij,ij->i", points, points)[:, None], np.ones((n_cells, 1), dtype=points.dtype)
+    # One product makes |x|^2 - 2 x y + |y|^2.
+    left, right = np.hstack([-2 * points, squares, ones]), np.hstack([points, ones, squares])
     of_groups = np.zeros((n_cells, groups.n), dtype=points.dtype)
     of_groups[np.arange(n_cells), groups.codes] = 1
     found = np.empty(n_cells)
     step = max(1, _CHUNK // n_cells)
     for start in range(0, n_cells, step):
         rows = np.arange(start, min(start + step, n_cells))
-        distances = points[rows] @ points.T
-        distances *= -2
-        distances += squares
-        distances += squares[rows, None]
+        distances = left[rows] @ right.T
         np.maximum(distances, 0, out=distances)
         distances[np.arange(len(rows)), rows] = 0
         np.sqrt(distances, out=distances)

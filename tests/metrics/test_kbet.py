@@ -180,6 +180,14 @@ def test_types_in_small_pieces_score_0():
     assert found[label != "type"].mean() > 0.8
 
 
+@pytest.mark.parametrize(("size", "enough"), [(200, False), (220, True)], ids=["74 %", "76 %"])
+def test_three_quarters_must_be_in_large_pieces(size, enough):
+    X, batch, label = in_pieces((size, 70), ("ab", "ab"))
+    found = judged(X, batch, label)[label == "type"]
+    assert np.isnan(found).sum() == (70 if enough else 0)
+    assert (np.nanmean(found) > 0.5) == enough
+
+
 def test_batches_in_pieces_of_their_own_are_rejected():
     X, batch, label = in_pieces((150, 150), "ab")
     assert judged(X, batch, label)[label == "type"].mean() < 0.05

@@ -32,11 +32,14 @@ def test_equal_to_brute_force(seed, n, k):
     assert (neighbors.n_cells, neighbors.k) == (n, min(k, n - 1))
 
 
-def test_float32_far_from_the_origin_keeps_its_neighbors():
-    X = points().astype(np.float32)
-    far = (X + 1000).astype(np.float32)
-    near = Neighbors.from_embedding(far.astype(np.float64) - 1000, k=5)
-    np.testing.assert_array_equal(Neighbors.from_embedding(far, k=5).indices, near.indices)
+@pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 1e3), (np.float64, 1e8)], ids=["float32", "float64"])
+@pytest.mark.parametrize("d", [3, 20])
+def test_far_from_the_origin_cells_keep_their_neighbors(d, dtype, offset):
+    far = (points(d=d).astype(dtype) + dtype(offset)).astype(dtype)
+    near = Neighbors.from_embedding(far.astype(np.float64) - offset, k=5)
+    found = Neighbors.from_embedding(far, k=5)
+    np.testing.assert_array_equal(found.indices, near.indices)
+    np.testing.assert_allclose(found.distances, near.distances, rtol=1e-5)
 
 
 def test_duplicates_do_not_make_a_cell_its_own_neighbor():
