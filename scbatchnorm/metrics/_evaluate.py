@@ -142,9 +142,9 @@ def evaluate(
     >>> sc.pp.pca(adata)
     >>> table = sbn.metrics.evaluate(adata, "X_pca", batch_key="batch", metrics=["ilisi", "pcr_comparison"])
     >>> table[["kind", "iLISI"]].round(2)
-                               kind  iLISI
+                            kind  iLISI
     representation
-    X_pca              unintegrated   0.06
+    X_pca           unintegrated   0.11
     """
     _inputs.check_flavor(flavor)
     n_bootstrap = _n_bootstrap(n_bootstrap)

@@ -110,7 +110,7 @@ def cilisi(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> f
     >>> X, label, batch = rng.normal(size=(400, 5)), np.tile(["T", "B"], 200), np.repeat(["a", "b"], 200)
     >>> round(sbn.metrics.cilisi(X, batch=batch, label=label), 1)
     0.9
-    >>> sbn.metrics.cilisi(X + 100 * (batch == "a")[:, None], batch=batch, label=label)
+    >>> round(sbn.metrics.cilisi(X + 100 * (batch == "a")[:, None], batch=batch, label=label), 1)
     0.0
     """
     points = _inputs.embedding(X)

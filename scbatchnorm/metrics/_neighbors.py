@@ -140,7 +140,7 @@ class Neighbors:
         >>> neighbors.k
         90
         >>> round(sbn.metrics.clisi(neighbors, adata.obs["cell_type"]), 2)
-        0.93
+        0.96
         """
         if not sparse.issparse(graph) or graph.shape[0] != graph.shape[1]:
             shape = getattr(graph, "shape", None)

@@ -148,7 +148,7 @@ def bras(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> flo
     >>> rng = np.random.default_rng(0)
     >>> X, label, batch = rng.normal(size=(400, 5)), np.tile(["T", "B"], 200), np.repeat(["a", "b"], 200)
     >>> round(sbn.metrics.bras(X, batch=batch, label=label), 1)
-    1.0
+    0.9
     >>> round(sbn.metrics.bras(X + 9 * np.where(batch == "a", 1, -1)[:, None], batch=batch, label=label), 1)
     0.0
     """

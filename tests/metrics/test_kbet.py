@@ -82,8 +82,7 @@ def test_perfectly_mixed_cells_are_rejected_at_the_level():
 
 def test_extremes():
     assert kbet(mixed().X, batch=mixed().batch, label=mixed().label) > 0.9
-    # Not quite 0: pieces of a type without any link are as far apart as scib-metrics puts them, which is not far.
-    assert kbet(separate().X, batch=separate().batch, label=separate().label) < 0.05
+    assert kbet(separate().X, batch=separate().batch, label=separate().label) == 0
     line = np.linspace(0, 1, 400)[:, None]  # one batch, then the other, without a gap
     assert kbet(line, batch=np.repeat([0, 1], 200)) < 0.15
 
@@ -190,11 +189,20 @@ def test_three_quarters_must_be_in_large_pieces(size, enough):
 
 def test_batches_in_pieces_of_their_own_are_rejected():
     X, batch, label = in_pieces((150, 150), "ab")
-    assert judged(X, batch, label)[label == "type"].mean() < 0.05
+    assert (judged(X, batch, label)[label == "type"] == 0).all()
     X, batch, label = in_pieces((300, 20), "ab")  # the second batch is a small piece: only the first is left
     found = judged(X, batch, label)[label == "type"]
     assert (found[:300] == 0).all()
     assert np.isnan(found[300:]).all()
+
+
+@pytest.mark.parametrize("n", [60, 120, 300])
+@pytest.mark.parametrize("d", [1, 5])
+def test_pieces_are_never_neighbors(n, d):
+    """Not even in diffusion components, of which only those of the eigenvalue 1 know the pieces."""
+    X = np.random.default_rng(0).normal(size=(2 * n, d))
+    batch = np.repeat([0, 1], n)
+    assert kbet(X + 1000 * batch[:, None], batch=batch) == 0
 
 
 @pytest.mark.parametrize("n", [10, 11, 30, 51])

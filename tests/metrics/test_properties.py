@@ -100,7 +100,7 @@ ABOUT_BATCH = ["ilisi", "cilisi", "kbet", "bras", "silhouette_batch"]
 @given(seed=st.integers(0, 10_000))
 def test_batches_that_are_mixed_score_high_and_batches_apart_low(name, seed):
     assert METRICS[name](mixed(seed)) > 0.8
-    assert METRICS[name](separate(seed)) < 0.06
+    assert METRICS[name](separate(seed)) < (0.05 if name in {"bras", "silhouette_batch"} else 1e-6)
 
 
 @pytest.mark.parametrize("name", [*sorted(SEARCHES), "clisi", "silhouette_label", "isolated_labels"])
