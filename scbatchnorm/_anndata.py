@@ -218,11 +218,16 @@ def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | N
         adata.uns[keys.uns] = record
 
 
-def write_columns(adata: AnnData, columns: dict[str, Floats], key: str, record: dict[str, Any]) -> None:
-    """Write values of cells to `obs`, and how they came about to `uns[key]`."""
+def write_columns(
+    adata: AnnData, columns: dict[str, Floats], key: str, record: dict[str, Any], *, stale: Iterable[str] = ()
+) -> None:
+    """Write values of cells to `obs`, and how they came about to `uns[key]`; `stale` columns go."""
     with warnings.catch_warnings():
         # As in `write`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        for column in stale:
+            if column in adata.obs:
+                del adata.obs[column]
         for column, values in columns.items():
             adata.obs[column] = values
         adata.uns[key] = record

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["mixing"]
 
+_NAMES = ("ilisi", "cilisi", "clisi", "knn_preservation")
+
 
 def mixing(
     adata: AnnData,
@@ -106,5 +108,7 @@ def mixing(
         "label_key": label_key or "",
         "unintegrated": unintegrated or "",
     }
-    _anndata.write_columns(adata, columns, key, {"params": params})
+    # Of an earlier call with more keys.
+    stale = [f"{key}_{name}" for name in _NAMES if f"{key}_{name}" not in columns]
+    _anndata.write_columns(adata, columns, key, {"params": params}, stale=stale)
     return adata if copy else None

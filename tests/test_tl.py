@@ -50,6 +50,13 @@ def test_only_what_is_known():
     assert adata.uns["mixing"]["params"]["label_key"] == adata.uns["mixing"]["params"]["unintegrated"] == ""
 
 
+def test_again_without_labels_leaves_nothing_old():
+    adata = annotated()
+    tl.mixing(adata, "batch", use_rep="X_new", label_key="cell_type")
+    tl.mixing(adata, "batch", use_rep="X_new", unintegrated=None)
+    assert [column for column in adata.obs if column.startswith("mixing")] == ["mixing_ilisi"]
+
+
 def test_survives_writing(tmp_path):
     adata = annotated()
     adata.obs["day"] = np.tile(["mon", "tue"], 150)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -116,10 +117,12 @@ def read(
     ValueError
         No representation is named, a cell has no batch, no cell has a label, or coordinates are not finite.
     """
-    names = list(dict.fromkeys([use_rep] if isinstance(use_rep, str) else use_rep))
-    if not names:
-        msg = f"use_rep must name at least one representation; keys of adata.obsm: {', '.join(map(str, adata.obsm))}."
+    names = [use_rep] if isinstance(use_rep, str) else list(use_rep) if isinstance(use_rep, Iterable) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        available = ", ".join(map(str, adata.obsm)) or "none"
+        msg = f"use_rep must name at least one representation; got {use_rep!r}; keys of adata.obsm: {available}."
         raise ValueError(msg)
+    names = list(dict.fromkeys(names))
     batch = _anndata.batches(adata, batch_key)
     label = np.zeros(adata.n_obs) if label_key is None else _labels(adata, label_key)
     cells = np.flatnonzero(pd.notna(label))
@@ -155,6 +158,9 @@ def coordinates(adata: AnnData, parameter: str, key: str) -> Floats:
 
 def _labels(adata: AnnData, label_key: str) -> np.ndarray:
     """Label of each cell as an object, missing values included."""
+    if not isinstance(label_key, str):
+        msg = f"label_key must be a column of adata.obs or None; got {label_key!r}."
+        raise ValueError(msg)
     if label_key not in adata.obs:
         msg = f"label_key={label_key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs)) or 'none'}."
         raise KeyError(msg)

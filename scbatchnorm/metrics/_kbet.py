@@ -58,7 +58,8 @@ def kbet(
     flavor
         `"scib"` is scib-metrics 0.5.10: a cell is one of its own neighbours, pieces can be near each other, and a label
         of fewer than 101 cells lowers the number of components for all labels after it in the alphabet, so that
-        renaming labels changes the score.
+        renaming labels changes the score. Its single precision cannot be reproduced: where rounding takes the largest
+        eigenvalue off 1, one component outweighs all others.
 
     Returns
     -------

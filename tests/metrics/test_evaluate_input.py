@@ -143,7 +143,9 @@ def test_several_columns_make_the_batch():
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "representation": ({"use_rep": "X_nwe"}, KeyError, "use_rep='X_nwe' is not a key of adata.obsm; keys: X_pca, X_new"),
-    "no representation": ({"use_rep": []}, ValueError, "use_rep must name at least one representation; keys of"),
+    "no representation": ({"use_rep": []}, ValueError, "use_rep must name at least one representation; got"),
+    "None": ({"use_rep": None}, ValueError, "use_rep must name at least one representation; got None; keys of adata.obsm: X_pca, X_new"),
+    "labels": ({"label_key": ["cell_type"]}, ValueError, "label_key must be a column of adata.obs or None; got"),
     "batch": ({"batch_key": "donr"}, KeyError, "batch_key='donr' is not a column of adata.obs; columns: batch, cell_type"),
     "label": ({"label_key": "typ"}, KeyError, "label_key='typ' is not a column of adata.obs; columns: batch, cell_type"),
     "unintegrated": ({"unintegrated": "X_p"}, KeyError, "unintegrated='X_p' is not a key .* give unintegrated=None"),

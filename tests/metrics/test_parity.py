@@ -126,9 +126,9 @@ def test_leiden():
     assert found == pytest.approx((expected["nmi"], expected["ari"]), abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["pancreas_cepo_3b", "pbmc_10x_3protocols", "kang_ifnb_valid", "mixology_cl_5b"])
+@pytest.mark.parametrize("name", ["pbmc_10x_3protocols", "mixology_cl_5b"])
 def test_real_data(name, shared_data):
-    """The components before, and the same with the means of batches taken away."""
+    """The components, with the means of batches taken away; `benchmarks.judging` compares more, in more time."""
     adata = ad.read_h5ad(shared_data / f"{name}.h5ad")
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
