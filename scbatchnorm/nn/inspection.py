@@ -82,7 +82,7 @@ def covariate_shift(
     >>> import torch
     >>> from scbatchnorm.nn import MixedBatchNorm, covariate_shift
     >>> batch = torch.arange(100) % 2
-    >>> x = torch.randn(100, 5) + 3 * batch[:, None]
+    >>> x = torch.randn(100, 5, generator=torch.Generator().manual_seed(0)) + 3 * batch[:, None]
     >>> layer = MixedBatchNorm(5, 2, statistics="per_batch")
     >>> layer.recalibrate([(x, batch)])
     >>> table = covariate_shift(layer, x, batch)

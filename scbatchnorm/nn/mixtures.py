@@ -35,7 +35,7 @@ class SwitchableNorm(FeatureStatistics):
     >>> import torch
     >>> from scbatchnorm.nn import SwitchableNorm
     >>> layer = SwitchableNorm(8)
-    >>> layer(torch.randn(20, 8)).shape
+    >>> layer(torch.randn(20, 8, generator=torch.Generator().manual_seed(0))).shape
     torch.Size([20, 8])
     >>> sorted(layer.shares["mean"])
     ['batch', 'instance', 'layer']
