@@ -1,4 +1,4 @@
-"""Preprocessing: integrate batches into one embedding."""
+"""The headline verb: one embedding of cells from several batches."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._typing import Bools, Floats, Labels
-
-__all__ = ["integrate"]
 
 logger = logging.getLogger(__name__)
 

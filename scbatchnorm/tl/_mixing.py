@@ -1,4 +1,4 @@
-"""Tools: what can be said about integrated data, cell by cell."""
+"""How well each cell is mixed, and what of its neighbourhood it keeps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-
-__all__ = ["mixing"]
 
 _NAMES = ("ilisi", "cilisi", "clisi", "knn_preservation")
 

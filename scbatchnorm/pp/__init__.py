@@ -1,0 +1,5 @@
+"""Preprocessing: integrate batches into one embedding."""
+
+from scbatchnorm.pp._integrate import integrate
+
+__all__ = ["integrate"]
