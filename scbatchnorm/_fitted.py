@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
 
+    from scbatchnorm._reference import Sketch
     from scbatchnorm._stem import Stem
     from scbatchnorm._strength import Strength
     from scbatchnorm._typing import Codes, Floats, Labels, Matrix
@@ -43,6 +46,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
     history_: pd.DataFrame
     shift_history_: pd.DataFrame
     calibration_: dict[str, Any]
+    reference_: Sketch
     stopped_: str
 
     def transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
@@ -57,12 +61,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         batch
             Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
         """
-        points, codes = self._encode(X, batch)
-        network = self._folded()
-        if network is not None:
-            latent = _device.run(network, network.encode, points - self.offsets_[codes], codes)
-            points = points + np.float32(self.strength_.value) * (latent - points)
-        return self.stem_.embed(points)
+        return self.stem_.embed(self._latent(*self._encode(X, batch)))
 
     def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
         """Features (log-normalised expression) of points of the embedding, float32 of shape (cells, features).
@@ -156,6 +155,14 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         codes = _batches.codes(batch, self.batches_, matrix.shape[0])
         return self.stem_.encode(matrix), codes
 
+    def _latent(self, points: Floats, codes: Codes) -> Floats:
+        """Corrected components of the components `points` (cells, components) of cells of the batches `codes`."""
+        network = self._folded()
+        if network is None:
+            return points
+        latent = _device.run(network, network.encode, points - self.offsets_[codes], codes)
+        return points + self.strength_.at(points, codes) * (latent - points)
+
     def _folded(self) -> Autoencoder | None:
         """The network for inference, if there is one."""
         return None if self.network_ is None else fold_batchnorm(self.network_)
@@ -183,11 +190,21 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
     def _lipschitz_bound(self) -> float:
         """See `nn.lipschitz_bound`."""
         check_is_fitted(self)
-        return 1.0 if self.network_ is None else encoder_bound(self.network_, self.strength_.value)
+        if self.network_ is None:
+            return 1.0
+        return math.inf if self.strength_.states is not None else encoder_bound(self.network_, self.strength_.value)
 
     def _decode(self, points: Floats, codes: Codes, network: Autoencoder | None) -> Floats:
         """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
         if network is None:
             return points
         seen = _device.run(network, network.decode, points, codes) + self.offsets_[codes]
-        return points + np.float32(self.strength_.value) * (seen - points)
+        return points + self._strength_of_latent().at(points) * (seen - points)
+
+    def _strength_of_latent(self) -> Strength:
+        """Strength by where cells are after correction."""
+        states = self.strength_.states
+        if states is None:
+            return self.strength_
+        moved = replace(states, points=self._latent(states.points, states.codes))
+        return replace(self.strength_, states=moved)

@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 
 from scbatchnorm._device import seeded
+from scbatchnorm._landmarks import Landmarks
+from scbatchnorm._reference import Sketch
 from scbatchnorm._stem import Stem
 from scbatchnorm._strength import Strength
 from scbatchnorm.nn.network import Autoencoder
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="BatchNormAutoencoder")
 
 # Raised when older versions could no longer read what is written.
-_FORMAT = 2
+_FORMAT = 3
 _LIBRARIES = ("scbatchnorm", "torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy")
 _NETWORK = "network."
+_STATES = "strength."
 # Counts minibatches of the training; nothing depends on it afterwards.
 _UNUSED = "num_batches_tracked"
 
@@ -53,6 +56,12 @@ def to_record(model: BatchNormAutoencoder) -> dict[str, Any]:
         "features": np.asarray(model.features_, dtype=str),
         "weights": weights(model),
         "fingerprint": model.fingerprint(),
+        "reference": {
+            "points": model.reference_.points,
+            "codes": model.reference_.codes,
+            "unexplained": model.reference_.unexplained,
+            "fingerprint": model.reference_.fingerprint(),
+        },
         "calibration": dict(model.calibration_),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
     }
@@ -67,6 +76,9 @@ def weights(model: FittedAutoencoder) -> dict[str, np.ndarray]:
         "stem.scale": np.array([model.stem_.scale]),
         "offsets": model.offsets_,
     }
+    states = model.strength_.states
+    if states is not None:
+        arrays |= {f"{_STATES}{name}": value for name, value in vars(states).items()}
     if model.network_ is not None:
         # 0-d arrays come back as scalars, so every array has at least one dimension.
         state = model.network_.state_dict()
@@ -94,7 +106,7 @@ def from_record(cls: type[Model], record: Any, *, where: str) -> Model:
             return model
         writer = record["versions"]["scbatchnorm"]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        msg = f"{where} does not hold a model that pp.integrate wrote, or not all of it ({error})."
+        msg = f"{where} does not hold a model that pp.integrate wrote, or not all of it ({error}). Run pp.integrate again."
         raise ValueError(msg) from error
     rest = "upgrade" if found > _FORMAT else "run pp.integrate again"
     msg = f"{where} was written in format {found} by scbatchnorm {writer}; this version reads format {_FORMAT}: {rest}."
@@ -109,7 +121,13 @@ def _restore(model: BatchNormAutoencoder, record: Mapping[str, Any]) -> None:
     model.offsets_ = arrays["offsets"]
     model.batches_ = _labels(record["batch_levels"])
     strength = record["strength"]
-    model.strength_ = Strength(float(strength["value"]), float(strength["evidence"]), str(strength["reason"]))
+    states = {name.removeprefix(_STATES): value for name, value in arrays.items() if name.startswith(_STATES)}
+    model.strength_ = Strength(
+        float(strength["value"]),
+        float(strength["evidence"]),
+        str(strength["reason"]),
+        Landmarks(**states) if states else None,
+    )
     model.stopped_ = str(record["stopped"])
     model.history_ = pd.DataFrame(record["history"])
     model.shift_history_ = pd.DataFrame(record["shift_history"])
@@ -132,6 +150,17 @@ def _restore(model: BatchNormAutoencoder, record: Mapping[str, Any]) -> None:
     if model.fingerprint() != str(record["fingerprint"]):
         msg = "its weights do not have the fingerprint they were written with, so they were changed"
         raise ValueError(msg)
+    model.reference_ = _sketch(record["reference"])
+
+
+def _sketch(record: Mapping[str, Any]) -> Sketch:
+    """The sketch of the reference cells, as it was written."""
+    points, unexplained = (np.array(record[name], dtype=np.float32) for name in ("points", "unexplained"))
+    sketch = Sketch(points, np.array(record["codes"], dtype=np.int64), unexplained)
+    if sketch.fingerprint() != str(record["fingerprint"]):
+        msg = "its reference cells do not have the fingerprint they were written with, so they were changed"
+        raise ValueError(msg)
+    return sketch
 
 
 def _network(model: BatchNormAutoencoder, state: dict[str, np.ndarray]) -> Autoencoder:

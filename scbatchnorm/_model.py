@@ -16,6 +16,7 @@ from scbatchnorm import (
     _io,
     _offsets,
     _parameters,
+    _reference,
     _stem,
     _strength,
     _trainer,
@@ -57,8 +58,8 @@ class BatchNormAutoencoder(FittedAutoencoder):
     stem
         `"pca"`: X is log-normalised expression. `"identity"`: X is a representation already and is used as it is.
     strength
-        How much of the correction is applied, from 0 (none) to 1 (all). `"auto"` decides by the data: 0 where
-        neighbouring cells of different batches differ in no common direction.
+        How much of the correction is applied, from 0 (none) to 1 (all). `"auto"` decides by the data, state by state: 0 where neighbouring
+        cells of different batches differ no more in a common direction than random halves of one batch do.
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder.
     norm
@@ -110,6 +111,9 @@ class BatchNormAutoencoder(FittedAutoencoder):
         With `record_shift`: `covariate_shift` at the start of each refresh and at the end, with `step` and `drift`.
     calibration_
         Of which cells the frozen statistics are: `by` (`"fit"` or `"recalibrate"`), `n_cells`, `fingerprint_of_fit`.
+    reference_
+        Sketch of the cells of the fit that `tl.map_query` places new cells among: `points` before offsets, `codes` of batches, and
+        how much of the expression of a batch that was held out stays `unexplained`.
     stopped_
         Why training ended: `"completed"`, `"converged"`, `"interrupted"`, `"diverged"`, or `"not trained"`.
     features_
@@ -222,12 +226,14 @@ class BatchNormAutoencoder(FittedAutoencoder):
         self.stem_ = leading if self.strength_.value > 0 else plain
         self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
         self.network_, self.stopped_ = None, "not trained"
+        rows = self.strength_.affected(points, codes)
         self.history_, self.shift_history_ = _history.empty_history(), _history.empty_shift_history()
         if self.strength_.value > 0:
             if self.offsets:
-                self.offsets_ = _offsets.find(matrix, points, codes, self.n_neighbors, rng)
-            self._train(points - self.offsets_[codes], codes, rng, device)
-        self.calibration_ = {"by": "fit", "n_cells": len(codes), "fingerprint_of_fit": self.fingerprint()}
+                self.offsets_ = _offsets.find(matrix[rows], points[rows], codes[rows], self.n_neighbors, rng)
+            self._train(points[rows] - self.offsets_[codes[rows]], codes[rows], rng, device)
+        self.reference_ = _reference.keep(self, matrix, self.stem_.encode(matrix), codes, rng)
+        self.calibration_ = {"by": "fit", "n_cells": len(codes[rows]), "fingerprint_of_fit": self.fingerprint()}
         return self
 
     def fit_transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:

@@ -1,4 +1,4 @@
-"""The dial: is there a batch effect to correct? Decided before any training, without labels."""
+"""The dial: is there a batch effect to correct, and in which states? Decided before any training, without labels."""
 
 from __future__ import annotations
 
@@ -6,30 +6,44 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
-from scbatchnorm import _anchors
+from scbatchnorm import _coherence, _same_state
+from scbatchnorm._landmarks import Landmarks
 
 if TYPE_CHECKING:
+    from scbatchnorm._coherence import Chance, Evidence
     from scbatchnorm._typing import Codes, Floats
 
-# Set on null splits and real sets: coherence stays below the first without a batch effect; the weakest real effect
-# looked at (8 donors of one run) comes close to the second.
-_NO_EFFECT = 1.35
-_CLEAR_EFFECT = 1.60
-_CELLS = 1500
-_NEIGHBOURS = 5
-_AROUND = 30
-_QUANTILE = 0.3
+# Where batches are too small to be split: what splits of larger ones give.
+_USUAL = _coherence.Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
+# If less than this share of the correction would be left out, it is noise of the evidence, not states of their own.
+_ALIKE = 0.1
+_HALF = 0.5
+_FEWEST_AFFECTED = 20
 
 
 @dataclass(frozen=True)
 class Strength:
     """How much of the correction is applied, from 0 (none) to 1 (all), and why."""
 
-    value: float
+    value: float  # mean over the cells looked at
     evidence: float
     reason: str
+    states: Landmarks | None = None  # where it is not the same for all cells
+
+    def at(self, points: Floats, codes: Codes | None = None) -> Floats:
+        """Strength for each cell by its uncorrected coordinates (cells, components), shape (cells, 1)."""
+        if self.states is None:
+            return np.full((len(points), 1), self.value, dtype=np.float32)
+        return self.states.at(points, codes)[:, None]
+
+    def affected(self, points: Floats, codes: Codes) -> Codes | slice:
+        """Cells to learn the correction from: those that get at least half of it, and whole batches that have hardly any."""
+        if self.states is None:
+            return slice(None)
+        chosen = self.at(points, codes)[:, 0] >= _HALF
+        few = np.bincount(codes[chosen], minlength=int(codes.max()) + 1) < _FEWEST_AFFECTED
+        return np.flatnonzero(chosen | few[codes])
 
 
 def decide(wanted: float | str, points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
@@ -42,7 +56,7 @@ def decide(wanted: float | str, points: Floats, codes: Codes, rng: np.random.Gen
 
 
 def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
-    """Strength that the data ask for.
+    """Strength that the data ask for, state by state.
 
     Parameters
     ----------
@@ -51,57 +65,61 @@ def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
     codes
         Batch of each cell, counted from 0.
     rng
-        Draws the cells looked at and the partners.
+        Draws the cells looked at, the partners and the splits that show what chance gives.
     """
-    evidence = coherence(points, codes, rng)
-    if np.isnan(evidence):
-        return Strength(0.0, evidence, "batches share no cell states: there is nothing that could be aligned")
-    value = float(np.clip((evidence - _NO_EFFECT) / (_CLEAR_EFFECT - _NO_EFFECT), 0, 1))
-    if value == 0:
-        reason = "neighbouring cells of different batches differ in no common direction: no batch effect beyond chance"
-    elif value < 1:
-        reason = "neighbouring cells of different batches differ in a weakly common direction: partial correction"
-    else:
-        reason = "neighbouring cells of different batches differ in a common direction: there is a batch effect"
-    return Strength(value, evidence, f"{reason} (coherence {evidence:.2f}; {_NO_EFFECT} or less means chance)")
+    evidence = _coherence.find(points, codes, rng)
+    if not len(evidence):
+        return Strength(0.0, evidence.low, "batches share no cell states: there is nothing that could be aligned")
+    chance = _coherence.by_chance(points, codes, rng) or _USUAL
+    numbers = f"coherence {evidence.low:.2f}; by chance up to {chance.low:.2f}"
+    if evidence.low > chance.low:
+        return _everywhere(points, codes, evidence, chance, numbers, rng)
+    return _in_some(points, codes, evidence, chance, numbers, rng)
 
 
-def coherence(points: Floats, codes: Codes, rng: np.random.Generator) -> float:
-    """Coherence of the displacements between batches: about 1 by chance, larger where there is a batch effect.
+def _everywhere(
+    points: Floats, codes: Codes, evidence: Evidence, chance: Chance, numbers: str, rng: np.random.Generator
+) -> Strength:
+    """Nearly all states are displaced; those that are not are left in place."""
+    values = _ramp(evidence, chance)
+    states = _by_cell(points, codes, evidence, values, rng)
+    value = 1.0 if states is None else float(states.values.mean())
+    where = "" if states is None else f", but not in all states: {value:.0%} of the correction on average"
+    reason = f"neighbouring cells of different batches differ in a common direction: there is a batch effect{where} ({numbers})"
+    return Strength(value, evidence.low, reason, states)
 
-    For each of the mutual nearest neighbour pairs between two batches, the squared sum of the displacements of the 30
-    pairs around it, divided by its expectation if each displacement had a random sign (pairs that share a cell share
-    it). Returned is the 30 % quantile over all pairs, so that most shared states have to agree; nan without pairs.
-    """
-    n_batches = int(codes.max()) + 1
-    rows = _anchors.sketch(codes, _anchors.per_batch(n_batches, _CELLS), rng)
-    points, codes = points[rows], codes[rows]
-    anchors = _anchors.find(points, codes, _NEIGHBOURS, rng)
-    directed = np.concatenate(
-        [np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1
+
+def _in_some(
+    points: Floats, codes: Codes, evidence: Evidence, chance: Chance, numbers: str, rng: np.random.Generator
+) -> Strength:
+    """Many states are not displaced; of the others only those are corrected that are surely the same in both batches."""
+    accepted, doubtful = _same_state.displaced(points, codes, evidence, chance)
+    doubt = (
+        "; some states differ as much as cell types do, so they may be types found in one batch only: they are left as they are"
+        if doubtful
+        else ""
     )
-    ratios = []
-    group = codes[directed[0]] * n_batches + codes[directed[1]]
-    for g in np.unique(group):
-        pairs = directed[:, group == g]
-        # one random partner per cell
-        pairs = pairs[:, rng.permutation(pairs.shape[1])]
-        pairs = pairs[:, np.unique(pairs[0], return_index=True)[1]]
-        ratios.append(_ratios(points, *pairs))
-    return float(np.quantile(np.concatenate(ratios), _QUANTILE)) if ratios else float("nan")
+    if not accepted.any():
+        reason = f"neighbouring cells of different batches differ in no common direction: no batch effect beyond chance{doubt} ({numbers})"
+        return Strength(0.0, evidence.low, reason)
+    values = np.where(accepted, _ramp(evidence, chance), 0)
+    states = _by_cell(points, codes, evidence, values, rng)
+    share = float(accepted.mean())
+    reason = f"batches differ in a common direction in {share:.0%} of the shared states only: these are corrected{doubt} ({numbers})"
+    return Strength(1.0 if states is None else float(states.values.mean()), evidence.low, reason, states)
 
 
-def _ratios(points: Floats, left: Codes, right: Codes) -> Floats:
-    """Squared local sum of displacements over its expectation under random signs, shape (pairs,)."""
-    displacement = (points[left] - points[right]).astype(np.float64)
-    middle = points[left] + points[right]
-    around = _anchors.nearest(middle, middle, _AROUND)  # (pairs, 30)
-    total = displacement[around].sum(axis=1)
-    n, k = around.shape
-    # Sum within (pair, partner cell): displacements that share a partner are one draw, not several.
-    partner = np.unique(right, return_inverse=True)[1]
-    key, inverse = np.unique(np.repeat(np.arange(n), k) * n + partner[around].ravel(), return_inverse=True)
-    member = sparse.csr_matrix((np.ones(n * k), (inverse, around.ravel())), shape=(len(key), n))
-    shared = np.square(member @ displacement).sum(axis=1)
-    expected = np.bincount(key // n, weights=shared, minlength=n)
-    return np.square(total).sum(axis=1) / np.maximum(expected, np.finfo(float).tiny)
+def _ramp(evidence: Evidence, chance: Chance) -> Floats:
+    """0 where displacements are no more coherent than half of those by chance, 1 above nearly all of those, shape (pairs,)."""
+    return np.clip((evidence.coherence - chance.middle) / (chance.high - chance.middle), 0, 1)
+
+
+def _by_cell(
+    points: Floats, codes: Codes, evidence: Evidence, values: Floats, rng: np.random.Generator
+) -> Landmarks | None:
+    """Mean value over the pairs of each anchored cell; `None` if it is 1 for all."""
+    cells, inverse, count = np.unique(evidence.left, return_inverse=True, return_counts=True)
+    mean = np.bincount(inverse, weights=values) / count
+    if mean.mean() > 1 - _ALIKE:
+        return None
+    return Landmarks.keep(points[cells], codes[cells], mean, rng)

@@ -66,3 +66,42 @@ def test_random_halves_of_one_experiment_are_left_alone(shared_data):
     scores = control.obsm["X_pca"]
     sign = np.sign((scores * control.obsm["plain"]).sum(axis=0))
     np.testing.assert_allclose(control.obsm["plain"][:, :20] * sign[:20], scores[:, :20], atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["pancreas_cepo_3b", "pbmc_10x_3protocols"])
+def test_types_private_to_each_half_are_left_alone(name, shared_data):
+    """Each is the nearest that the other half has: no reason to move it there."""
+    adata = prepared(shared_data / f"{name}.h5ad")
+    one = adata[adata.obs["batch"] == adata.obs["batch"].value_counts().index[0]].copy()
+    half = np.random.default_rng(0).permutation(np.arange(one.n_obs) % 2).astype(str)
+    first, second = one.obs["cell_type"].value_counts().index[:2]
+    one.obs["half"] = half
+    gone = ((half == "0") & (one.obs["cell_type"] == first)) | ((half == "1") & (one.obs["cell_type"] == second))
+    one = one[~gone].copy()
+    integrate(one, "half")
+    assert one.uns["scbatchnorm"]["strength"]["value"] == 0
+
+
+def test_an_effect_in_one_type_is_corrected_there_alone(shared_data):
+    """Monocytes of one half differ by a planted technical effect; all other cells stay where they are."""
+    adata = prepared(shared_data / "pbmc_10x_3protocols.h5ad")
+    one = adata[adata.obs["batch"] == adata.obs["batch"].value_counts().index[0]].copy()
+    half = np.random.default_rng(1).permutation(np.arange(one.n_obs) % 2)
+    affected = (one.obs["cell_type"] == "Mono_CD14").to_numpy()
+    X = one.X.toarray()
+    shift = np.random.default_rng(1).normal(0, 0.4, one.n_vars).astype(np.float32)
+    moved = affected & (half == 1)
+    X[moved] = np.where(X[moved] > 0, np.maximum(X[moved] + shift, 0), 0)
+    one.X = X
+    one.obs["half"] = half.astype(str)
+    integrate(one, "half", strength=0, key_added="plain")
+    integrate(one, "half")
+    assert 0 < one.uns["scbatchnorm"]["strength"]["value"] < 0.6
+    plain, embedding = one.obsm["plain"][:, :30], one.obsm["X_scbatchnorm"]
+    displacement = np.linalg.norm(embedding - plain, axis=1)
+    assert np.median(displacement[~affected]) < 0.2 * np.median(displacement[affected])
+
+    def mixed(points):
+        return mixing(neighbors(points[affected]), half[affected])
+
+    assert mixed(embedding) > mixed(plain) + 0.2

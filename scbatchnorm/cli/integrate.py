@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--strength", type=_strength, default="auto", metavar="S",
-        help="how much is corrected, 0 to 1 (default: auto, by the data)",
+        help="how much is corrected, 0 to 1 (default: auto, by the data), or several with commas: see pp.integrate",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="torch device, such as cpu or cuda (default: %(default)s)")
@@ -115,14 +115,14 @@ def _normalize(adata: AnnData, batch_keys: list[str], *, layer: str | None) -> N
     logger.info("log-normalised, %d variable genes chosen", int(adata.var["highly_variable"].sum()))
 
 
-def _strength(text: str) -> float | str:
+def _strength(text: str) -> float | list[float] | str:
     if text == "auto":
         return text
     try:
-        value = float(text)
+        values = [float(part) for part in text.split(",")]
     except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        msg = f"must be auto or a number from 0 to 1; got {text!r}"
+        values = []
+    if not values or not all(0 <= value <= 1 for value in values):
+        msg = f"must be auto, a number from 0 to 1, or several of them with commas; got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return value
+    return values[0] if len(values) == 1 else values

@@ -199,7 +199,8 @@ def lipschitz_bound(model: Any) -> float:
     Parameters
     ----------
     model
-        A fitted `BatchNormAutoencoder`: then of `transform`, strength included, in the units of the embedding. An
+        A fitted `BatchNormAutoencoder`: then of `transform`, strength included, in the units of the embedding (`inf` if the strength
+        differs between cell states: it jumps where their neighbourhoods change). An
         `Autoencoder`: of its `encode`. Or an `nn.Sequential` of linear layers, normalisations and activations.
 
     Raises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _anndata, _checks, _io
+from scbatchnorm import _anndata, _checks, _io, _path
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm._warn import warn
 
@@ -35,7 +36,7 @@ def integrate(
     layer: str | None = None,
     use_rep: str | None = None,
     mask_var: Bools | Sequence[bool] | str | None = "auto",
-    strength: float | Literal["auto"] = "auto",
+    strength: float | Sequence[float] | Literal["auto"] = "auto",
     rng: int | np.random.Generator | None = 0,
     device: str | torch.device = "auto",
     key_added: str | None = None,
@@ -64,7 +65,9 @@ def integrate(
         Genes to use: a boolean array or a column of `adata.var`; `None` for all. `"auto"` takes the column
         `"highly_variable"` if there is one, otherwise all genes.
     strength
-        How much is corrected, from 0 (nothing) to 1; `"auto"` decides by the data and says why.
+        How much is corrected, from 0 (nothing) to 1; `"auto"` decides by the data, cell state by cell state, and says why. Several, such as
+        `[0, 0.25, 0.5, 0.75, 1]`: what each of them mixes and keeps is measured on one fit, and the smallest with nearly all of
+        the mixing is used; see :func:`scbatchnorm.pl.strength`.
     rng
         Seed or generator. The same seed gives the same result on the same machine.
     device
@@ -86,9 +89,10 @@ def integrate(
     `adata.varm['scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
         Loadings of the genes on the components, shape (genes, components); 0 for genes not used. Not with `use_rep`.
     `adata.uns['scbatchnorm' | key_added]` : :class:`dict`
-        `params`, `strength` (value, evidence, reason), `history` and `shift_history` (DataFrames), `batch_key`, `batch_levels`, `layer` or
-        `use_rep` if one was given, `versions`, the fitted `weights` as plain arrays, from which `BatchNormAutoencoder.from_anndata` gives
-        back the model, their `fingerprint`, and of which cells the frozen statistics are (`calibration`).
+        `params`, `strength` (value, evidence, reason), with several strengths their `path`, `history` and `shift_history` (DataFrames),
+        `batch_key`, `batch_levels`, `layer` or `use_rep` if one was given, `versions`, the fitted `weights` as plain arrays, from which
+        `BatchNormAutoencoder.from_anndata` gives back the model, their `fingerprint`, of which cells the frozen statistics are
+        (`calibration`), and a sketch of the cells that new ones are placed among (`reference`).
 
     Raises
     ------
@@ -113,6 +117,8 @@ def integrate(
     """
     start = time.perf_counter()
     keys = _anndata.Keys.of(key_added)
+    # A path is measured on a fit of full strength.
+    strengths, strength = (None, strength) if isinstance(strength, str | Real) else (_path.check(strength), 1.0)
     estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
     batch = _anndata.batches(adata, batch_key)
     features = _anndata.features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
@@ -125,11 +131,18 @@ def integrate(
     logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, len(np.unique(batch)))
     estimator.fit(features.matrix, batch)
     estimator.features_ = features.names
+    path = None
+    if strengths is not None and estimator.network_ is not None:
+        path = _path.trace(estimator, features.matrix, batch, strengths)
+        _path.apply(estimator, path)
+        logger.info("strength %.2f: %s", estimator.strength_.value, estimator.strength_.reason)
     embedding = estimator.transform(features.matrix, batch)
     loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
     record = _io.to_record(estimator)
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
-    record |= {name: value for name, value in (("layer", layer), ("use_rep", use_rep)) if value is not None}
+    record |= {
+        name: value for name, value in (("layer", layer), ("use_rep", use_rep), ("path", path)) if value is not None
+    }
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     _anndata.write(adata, keys, embedding=embedding, loadings=loadings, record=record)

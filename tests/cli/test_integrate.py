@@ -153,11 +153,18 @@ def test_normalize_refuses_what_are_no_counts(source, tmp_path, capsys):
     ("arguments", "message"),
     [
         (("integrate", "a.h5ad", "-o", "b.h5ad"), "required: --batch-key"),
-        (("integrate", "a.h5ad", "--strength", "2"), "must be auto or a number from 0 to 1; got '2'"),
-        (("integrate", "a.h5ad", "--strength", "much"), "must be auto or a number from 0 to 1; got 'much'"),
+        (
+            ("integrate", "a.h5ad", "--strength", "2"),
+            "must be auto, a number from 0 to 1, or several of them with commas; got '2'",
+        ),
+        (
+            ("integrate", "a.h5ad", "--strength", "much"),
+            "must be auto, a number from 0 to 1, or several of them with commas; got 'much'",
+        ),
+        (("integrate", "a.h5ad", "--strength", "0,2"), "must be auto, a number from 0 to 1, or several"),
         (("integrate", "a.h5ad", "--seed", "x"), "invalid int value: 'x'"),
     ],
-    ids=["batch key", "strength", "strength word", "seed"],
+    ids=["batch key", "strength", "strength word", "strengths", "seed"],
 )
 def test_wrong_options(capsys, arguments, message):
     with pytest.raises(SystemExit) as end:

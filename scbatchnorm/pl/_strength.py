@@ -1,0 +1,81 @@
+"""What each strength of the correction mixes and keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scbatchnorm._anndata import Keys
+from scbatchnorm.pl import _axes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_LINE = "#3f90da"
+_CHOSEN = "#bd1f01"
+
+
+def strength(adata: AnnData, *, key: str | None = None, ax: Axes | None = None) -> Axes:
+    """Mixing of batches against what is kept of neighbourhoods, at each strength of one fit.
+
+    Up is better mixed (iLISI), right is more of each cell's neighbours within its own batch kept. Where the line climbs steeply, strength buys mixing;
+    where it runs flat to the left it only costs structure. The strength that was used is marked.
+
+    Parameters
+    ----------
+    adata
+        Data integrated with several strengths: `pp.integrate(..., strength=[0, 0.25, 0.5, 0.75, 1])`.
+    key
+        The `key_added` of the integration; `None` is the package's own.
+    ax
+        Axes to draw on; `None` makes a new figure: shown in notebooks, in scripts `.figure` of what is returned.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        There is no integration under `key`, or it was made with one strength only.
+
+    Examples
+    --------
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sbn.pp.integrate(adata, "batch", strength=[0, 0.5, 1])
+    >>> sbn.pl.strength(adata).get_ylabel()
+    'batches mixed (iLISI)'
+    """
+    slot = Keys.of(key).uns
+    record = adata.uns.get(slot)
+    path = record.get("path") if hasattr(record, "get") else None
+    if not isinstance(path, pd.DataFrame):
+        available = ", ".join(map(str, adata.uns)) or "none"
+        msg = (
+            f"key={key!r} has no path of strengths in adata.uns[{slot!r}]; keys of adata.uns: {available}. "
+            "Run sbn.pp.integrate with several strengths: strength=[0, 0.25, 0.5, 0.75, 1]."
+        )
+        raise KeyError(msg)
+    ax = _axes.or_new(ax, width=5.0, height=3.8)
+    ax.plot(path["knn_preservation"], path["ilisi"], color=_LINE, marker="o", markersize=5, linewidth=1.4, zorder=2)
+    used = path[path["chosen"].astype(bool)]
+    ax.plot(
+        used["knn_preservation"], used["ilisi"], color=_CHOSEN, marker="o", markersize=11, fillstyle="none",
+        markeredgewidth=1.8, linestyle="none", zorder=3, label="used",
+    )  # fmt: skip
+    for row in path.itertuples():
+        ax.annotate(
+            f"{row.strength:g}",
+            (row.knn_preservation, row.ilisi),
+            xytext=(8, 6),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    ax.set(xlabel="neighbours within batch kept", ylabel="batches mixed (iLISI)", title="strength of the correction")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.margins(0.15)
+    _axes.legend_outside(ax)
+    return ax
