@@ -1,0 +1,75 @@
+"""Log fold changes within batches: alike where nothing was lost, and found where something was."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scbatchnorm import tl
+from tests.compare import digest
+
+
+@pytest.fixture
+def adata():
+    """Three types in two batches; type t2 has 4 cells in batch 2."""
+    rng = np.random.default_rng(0)
+    batch, label = np.repeat([1, 2], 60), np.tile(["t0", "t1", "t2"], 40)
+    label[(batch == 2) & (label == "t2")] = np.where(np.arange(20) < 4, "t2", "t0")
+    types = {name: rng.uniform(0, 3, 50) for name in ("t0", "t1", "t2")}
+    X = np.log1p(rng.poisson([types[name] for name in label])).astype(np.float32)
+    cells = pd.DataFrame({"batch": batch, "type": pd.Categorical(label)}, index=[f"cell{i}" for i in range(120)])
+    adata = ad.AnnData(sparse.csr_matrix(X), obs=cells)
+    adata.layers["scbatchnorm"] = X + 0.5 * (batch == 2)[:, None]
+    return adata
+
+
+def test_shift_of_a_batch_changes_nothing(adata):
+    before = digest(adata)
+    table = tl.concordance(adata, "batch", "type")
+    assert digest(adata) == before
+    assert list(table) == ["batch", "group_1", "group_2", "n_cells_1", "n_cells_2", "n_genes", "spearman"]
+    np.testing.assert_allclose(table["spearman"], 1, atol=1e-3)
+    pairs = set(table[["batch", "group_1", "group_2"]].itertuples(index=False, name=None))
+    assert pairs == {("1", "t0", "t1"), ("1", "t0", "t2"), ("1", "t1", "t2"), ("2", "t0", "t1")}
+    assert table.set_index(["batch", "group_1", "group_2"]).loc[("2", "t0", "t1"), "n_cells_1"] == 36
+
+
+def test_types_that_were_merged_come_first(adata):
+    """In batch 1 the cells of t1 and t2 are dealt out anew between the two."""
+    rng, merged = np.random.default_rng(1), (adata.obs["batch"] == 1) & (adata.obs["type"] != "t0")
+    values = adata.layers["scbatchnorm"]
+    values[merged] = rng.permutation(values[merged], axis=0)
+    adata.layers["other"] = sparse.csr_matrix(values)
+    table = tl.concordance(adata, "batch", "type", corrected="other")
+    assert table[["batch", "group_1", "group_2"]].to_numpy()[0].tolist() == ["1", "t1", "t2"]
+    assert table["spearman"].iloc[0] < 0.6
+    assert table["spearman"].is_monotonic_increasing
+    assert table["spearman"].iloc[-1] > 0.99
+
+
+def test_options(adata):
+    adata.layers["log"], adata.X = adata.X.copy(), None
+    adata.obs["type"] = adata.obs["type"].where(adata.obs["type"] != "t1")
+    table = tl.concordance(adata, "batch", "type", layer="log", min_cells=4)
+    assert len(table) == 2
+    assert set(table["group_2"]) == {"t2"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "error", "message"),
+    [
+        (("batch", "typ"), {}, KeyError, "label_key='typ' is not a column of adata.obs; columns: batch, type"),
+        (("b", "type"), {}, KeyError, "batch_key='b' is not a column"),
+        (("batch", "type"), {"corrected": "new"}, KeyError, "corrected='new' is not a layer of adata; layers: scbatch"),
+        (("batch", "type"), {"corrected": None}, ValueError, "corrected must be a layer"),
+        (("batch", "type"), {"layer": "log"}, KeyError, "layer='log' is not a layer of adata"),
+        (("batch", "type"), {"min_cells": 0}, ValueError, "min_cells must be an integer of at least 1; got 0"),
+        (("batch", "type"), {"min_cells": 50}, ValueError, "no batch has two values .* with min_cells=50 cells"),
+    ],
+)
+def test_wrong_parameters(adata, keys, options, error, message):
+    with pytest.raises(error, match=message):
+        tl.concordance(adata, *keys, **options)
