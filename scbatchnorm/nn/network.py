@@ -132,7 +132,8 @@ class Autoencoder(nn.Module):
         return self(x, codes, support)[1]
 
     def _one_hot(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        return nn.functional.one_hot(codes, self.n_batches).to(x.dtype)
+        """One column per batch; a code of -1, of a batch that the network does not know, is zeros."""
+        return (codes[:, None] == torch.arange(self.n_batches, device=codes.device)).to(x.dtype)
 
 
 def _stack(widths: list[int], normalizer: Callable[[], Normalizer | None], dropout: float) -> Stack:

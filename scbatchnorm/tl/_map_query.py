@@ -1,0 +1,186 @@
+"""New cells in the space of an integrated reference, with labels and with what the reference does not have."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from scbatchnorm import _anndata, _query
+from scbatchnorm._query import Options
+from scbatchnorm._warn import warn
+from scbatchnorm.tl import _query_cells, _reference_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from scbatchnorm._model import BatchNormAutoencoder
+
+logger = logging.getLogger(__name__)
+
+
+def map_query(
+    query: AnnData,
+    reference: AnnData | BatchNormAutoencoder | str | Path,
+    *,
+    batch_key: str | Sequence[str] | None = None,
+    label_keys: str | Sequence[str] = (),
+    known_batches: Sequence[str] = (),
+    mode: Literal["frozen", "recalibrate"] = "frozen",
+    layer: str | None = None,
+    use_rep: str | None = None,
+    false_alarm: float = 0.01,
+    min_probability: float = 0.5,
+    key: str | None = None,
+    rng: int | np.random.Generator | None = 0,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Place new cells, also of batches never seen, in the space of an integrated reference.
+
+    Takes seconds: nothing is trained, and the embedding of the reference does not move. Each new batch is moved onto the
+    reference by the median displacement of its anchors (mutual nearest neighbours) and passes the network without a
+    batch code; what displacement is left is averaged over neighbouring anchors and subtracted. Genes are matched by
+    name; those that the query lacks have the mean of the reference.
+
+    A cell is *novel* if its expression, pooled with the cells most like it in its batch, has more that the reference cannot
+    express than cells of the reference had when their batch was held out; or if it is farther from all states of the
+    reference than these cells were. What a batch does to most of its cells is not counted, so a query that is mostly of one new
+    type can hide it. Two types that hardly differ (CD4 and CD8 T cells) are not told apart this way.
+
+    Parameters
+    ----------
+    query
+        New cells, log-normalised like the reference. Give it all genes, not its own variable ones.
+    reference
+        The AnnData that :func:`scbatchnorm.pp.integrate` wrote to (expression is not needed), the path of its file (.h5ad
+        or .zarr), or a fitted estimator.
+    batch_key
+        Column of `query.obs` with the batch of each cell, or several that are combined. `None`: all cells are one new batch.
+    label_keys
+        Columns of `reference.obs` with labels to transfer. Needs the reference's cells: not with an estimator.
+    known_batches
+        Names of batches in `query` that *are* batches of the reference: more cells of the same experiment. They are
+        placed as the reference's own cells were. All other batches are new, even if the reference has a batch of
+        that name: two experiments that are both called "1" are two batches. Such names are listed in `uns`.
+    mode
+        Statistics of the BatchNorm layers. `"frozen"`: those of the reference. `"recalibrate"`: those of the reference's
+        sketch and of the new batch together, for this batch only.
+    layer
+        Layer of `query` with log-normalised expression, instead of `query.X`.
+    use_rep
+        If the reference was integrated from a representation: the same representation of the query in `query.obsm`; `None`
+        is the key that the reference was integrated from.
+    false_alarm
+        Share of held-out reference cells that may be called novel: it sets where `novelty` is 1.
+    min_probability
+        Cells whose most likely label has less are `"unknown"`.
+    key
+        Which integration of the reference: its `key_added`.
+    rng
+        Seed or generator: of large batches anchors are sought among 1 000 random cells.
+    key_added
+        If given, results are written to `obsm[key_added]` and `uns[key_added]`, and columns begin with it.
+    copy
+        Work on a copy and return it.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else an `AnnData`. Sets the following fields; `reference` is not changed:
+
+    `query.obsm['X_scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
+        Embedding, in the space and in the units of that of the reference.
+    `query.obs['scbatchnorm_novelty' | key_added + '_novelty']` : :class:`pandas.Series` (dtype `float32`)
+        From 0; above 1 a cell is novel, which `false_alarm` of held-out reference cells are. nan where it is not known: batches
+        of fewer than 20 cells.
+    `query.obs['scbatchnorm_confidence']`
+        Share of held-out reference cells that are at least as novel, from 0 to 1.
+    `query.obs[label_key + '_mapped' | key_added + '_' + label_key + '_mapped']` : :class:`pandas.Categorical`
+        Label of most of the 15 nearest reference cells, `"unknown"` for novel cells and where `min_probability` is missed.
+    `query.obs[label_key + '_mapped_probability']`
+        Share of the nearest reference cells with the most likely label, also where it was not given.
+    `query.uns['scbatchnorm' | key_added]` : :class:`dict`
+        `params`, `reference` (fingerprint of the model, and its batches), `genes` (number wanted and found, share, names of the
+        missing), `batches` (DataFrame: cells, known or new, anchors, novel cells), `same_names` and `warnings`.
+
+    Raises
+    ------
+    KeyError
+        A key names nothing in `query` or `reference`, or the reference is not integrated.
+    ValueError
+        Fewer than half of the genes are found; values are raw counts, negative or not finite; the reference's weights
+        are not complete or were changed; a cell has no batch; a parameter is out of range. `query` is unchanged.
+
+    Warns
+    -----
+    UserWarning
+        A batch could not be moved onto the reference: it has fewer than 20 cells, or no anchors.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import scanpy as sc
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> new = adata.obs["batch"] == "protocol C"
+    >>> reference, query = adata[~new].copy(), adata[new].copy()
+    >>> sbn.pp.integrate(reference, "batch")
+    >>> sbn.tl.map_query(query, reference, label_keys="cell_type")
+    >>> query.obsm["X_scbatchnorm"].shape[1] == reference.obsm["X_scbatchnorm"].shape[1]
+    True
+    >>> bool((query.obs["cell_type_mapped"].astype(str) == query.obs["cell_type"].astype(str)).mean() > 0.6)
+    True
+
+    Both in one picture:
+
+    >>> both = ad.concat({"reference": reference, "query": query}, label="origin", join="outer")
+    >>> both.obsm["X_scbatchnorm"].shape[0] == adata.n_obs
+    True
+    >>> sc.pp.neighbors(both, use_rep="X_scbatchnorm")  # doctest: +SKIP
+    >>> sc.tl.umap(both)  # doctest: +SKIP
+    """
+    start = time.perf_counter()
+    keys = _anndata.Keys.of(key_added)
+    options = Options(mode=mode, false_alarm=false_alarm, min_probability=min_probability)
+    options.check()
+    cells = _reference_cells.read(reference, _anndata.Keys.of(key), label_keys)
+    batch = np.full(query.n_obs, "query") if batch_key is None else _anndata.batches(query, batch_key)
+    known = _query.known_codes(batch, known_batches, cells.model.batches_)
+    source = _query_cells.read(query, cells.model, layer=layer, use_rep=use_rep or cells.use_rep)
+    generator = np.random.default_rng(rng)
+    mapped = _query.place(source, batch, known, cells.model, options, generator)
+    columns = {f"{keys.uns}_novelty": mapped.novelty, f"{keys.uns}_confidence": mapped.confidence}
+    columns |= _query_cells.transfer(mapped, cells, options, key_added, generator)
+    params = {
+        "batch_key": ""
+        if batch_key is None
+        else batch_key
+        if isinstance(batch_key, str)
+        else np.asarray(batch_key, dtype=str),
+        "label_keys": np.asarray(list(cells.labels), dtype=str),
+        "known_batches": np.asarray(list(known), dtype=str),
+        "mode": mode,
+        "layer": layer or "",
+        "use_rep": source.use_rep or "",
+        "false_alarm": float(false_alarm),
+        "min_probability": float(min_probability),
+    }
+    record = {"params": params} | _query_cells.record(mapped, source, cells.model)
+    embedding = cells.model.stem_.embed(mapped.points)
+    for text in mapped.warnings:
+        warn(text)
+    if copy:
+        query = query.to_memory() if query.isbacked else query.copy()
+    stale = [name for name in _query_cells.stale_columns(query, keys.uns, key_added) if name not in columns]
+    _anndata.write(query, keys, embedding=embedding, loadings=None, record=record)
+    _anndata.write_columns(query, columns, keys.uns, record, stale=stale)
+    logger.info(
+        "mapped %d cells of %d batches onto the reference, %d of %d features found; added obsm[%r], uns[%r] in %.1f s",
+        query.n_obs, len(mapped.batches), source.matrix.shape[1], source.n_wanted, keys.obsm, keys.uns, time.perf_counter() - start,
+    )  # fmt: skip
+    return query if copy else None
