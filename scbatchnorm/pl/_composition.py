@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from scbatchnorm import _anndata
-from scbatchnorm.pl import _axes
+from scbatchnorm.pl import _assessment, _axes
 from scbatchnorm.pl._groups import groups
 
 if TYPE_CHECKING:
@@ -22,18 +22,31 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+    from scbatchnorm.pl._assessment import Shown
+
 # Inches. Columns share the width until numbers would not fit any more, then until names would not.
 _WIDTH, _MOST_WIDTH, _COLUMN, _NARROW_COLUMN = 3.4, 16.0, 0.5, 0.2
 _LOWEST, _BAR, _LINE, _GAP, _CHARACTER = 1.5, 4.0, 0.14, 0.1, 0.075
 
 
-def composition(adata: AnnData, batch_key: str | Sequence[str], label_key: str, *, ax: Axes | None = None) -> Axes:
+def composition(
+    adata: AnnData,
+    batch_key: str | Sequence[str],
+    label_key: str,
+    *,
+    show_assessment: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
     """Heatmap of the cell types in each batch: which share they have, and which batches lack them.
 
     Look at it before an integration: types that are in one batch only cannot be aligned with anything, and must not be
     mixed with others. Colours are shares of the batch, on a square-root scale that keeps rare types apart from absent
     ones; numbers are cells, written where they fit. A cross is a type that the batch lacks. A frame and a diamond mark
     types in one batch only. Cells without a label have a row of their own at the bottom.
+
+    After :func:`scbatchnorm.pp.assess` with the same `batch_key` the verdict is the title. With more than two batches
+    the effect of each stands beside its name; with the same `label_key` so does that of the batch within each type. A star
+    is an effect beyond chance that is large enough to matter.
 
     Parameters
     ----------
@@ -43,6 +56,8 @@ def composition(adata: AnnData, batch_key: str | Sequence[str], label_key: str, 
         Column of `adata.obs` with the batch of each cell; several columns are combined.
     label_key
         Column of `adata.obs` with the type of each cell: categories, strings or booleans; it may have missing values.
+    show_assessment
+        Show `adata.uns["scbatchnorm_assess"]` if it is there and about these batches.
     ax
         Axes to draw on; `None` makes a new figure, which is as large as names and numbers need: shown in notebooks, in
         scripts `.figure` of what is returned.
@@ -67,6 +82,7 @@ def composition(adata: AnnData, batch_key: str | Sequence[str], label_key: str, 
     ['protocol A (237)', 'protocol B (205)', 'protocol C (258)']
     """
     counts, unlabelled = _counts(adata, batch_key, label_key)
+    shown = _assessment.of(adata, batch_key, label_key) if show_assessment else _assessment.NOTHING
     own = ax is None
     ax = _axes.or_new(ax, width=_WIDTH, height=_WIDTH)
     share = counts.to_numpy() / counts.to_numpy().sum(axis=0)
@@ -74,12 +90,14 @@ def composition(adata: AnnData, batch_key: str | Sequence[str], label_key: str, 
     blues = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.12, 1, 256)))
     norm = PowerNorm(0.5, vmin=0, vmax=share.max())
     image = ax.imshow(np.ma.masked_equal(share, 0), cmap=blues, norm=norm, aspect="auto")
-    width, height = _name(ax, counts, own=own)
+    width, height = _name(ax, counts, shown, own=own)
     ax.set(xlabel=batch_key if isinstance(batch_key, str) else " | ".join(batch_key), ylabel=label_key)
+    _assessment.explain(ax, shown)
     shrink = min(1.0, _BAR / height) if own else 1.0
     percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
     ax.figure.colorbar(image, ax=ax, label="share of the batch", format=percent, shrink=shrink, pad=0.02)
     _mark(ax, counts.to_numpy(), unlabelled=unlabelled)
+    _assessment.entitle(ax, shown)
     if own:
         _axes.fit(np.array([[ax]]), width=width, height=height)
     _write(ax, counts.to_numpy(), norm(share) > 0.6)
@@ -108,10 +126,12 @@ def _in_order(adata: AnnData, batch_key: str | Sequence[str], batches: pd.Catego
     return list(codes.assign(name=batches).drop_duplicates().sort_values(list(codes.columns))["name"])
 
 
-def _name(ax: Axes, counts: pd.DataFrame, *, own: bool) -> tuple[float, float]:
+def _name(ax: Axes, counts: pd.DataFrame, shown: Shown, *, own: bool) -> tuple[float, float]:
     """Names of the batches, with their cells, and of the types; width and height in inches that show them."""
-    rows = [_axes.wrap(name) for name in counts.index]
-    columns = [_axes.wrap(name, f"({size:,})") for name, size in counts.sum().items()]
+    rows = [_axes.wrap(name, shown.types.get(str(name), "")) for name in counts.index]
+    columns = [
+        _axes.wrap(name, shown.batches.get(str(name), "({:,})").format(size)) for name, size in counts.sum().items()
+    ]
     width = max(_WIDTH, len(columns) * float(np.clip(_MOST_WIDTH / len(columns), _NARROW_COLUMN, _COLUMN)))
     column = (width if own else ax.get_window_extent().width / ax.figure.dpi) / len(columns)
     longest = max(len(line) for name in columns for line in name.split("\n"))

@@ -1,0 +1,170 @@
+"""Before an integration: whether one is needed, and possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scbatchnorm import _anndata
+from scbatchnorm._assessment import _association, _measure, _result
+from scbatchnorm._assessment._tables import Column
+from scbatchnorm.metrics import _inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scbatchnorm._assessment._result import Assessment
+    from scbatchnorm._typing import Floats
+
+# Numbers of more different values than this are taken as numbers, not as names of groups.
+_MOST_LEVELS = 10
+
+
+def assess(
+    adata: AnnData,
+    batch_key: str | Sequence[str],
+    *,
+    label_key: str | None = None,
+    covariate_keys: Sequence[str] | str = (),
+    use_rep: str = "X_pca",
+    n_permutations: int = 999,
+    rng: int | np.random.Generator | None = 0,
+) -> Assessment:
+    """Whether there is a batch effect, and whether it may be corrected.
+
+    Batches are compared within groups of cells that they share, on the uncorrected representation. Without labels
+    the groups are small clusters; where batches lie apart these are sought after the batches were moved onto each other
+    by their anchors (mutual nearest neighbours), and cells without counterpart in another batch are left out. Then it is
+    seen which covariates cannot be told from the batch.
+
+    The verdict is
+
+    - `"none"`: batches differ by no more than chance, or by too little to matter, or only in a corner of the data;
+    - `"correct"`: groups with at least 10 % of the cells, or whole batches, differ beyond chance (p < .01 after correction
+      for the number of tests) and by at least 2 % of the variance;
+    - `"confounded"`: there is such a difference, but each batch holds a single level of a covariate (nearly, at least),
+      so that a correction would remove the covariate's effect along with it; or batches have no state in common.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, cells of all batches.
+    batch_key
+        Column of `adata.obs` with the batch of each cell, or several columns: then each combination is a batch.
+    label_key
+        Column of `adata.obs` with cell types, to compare batches within these instead of within clusters. Missing values
+        are allowed.
+    covariate_keys
+        Columns of `adata.obs` that a correction must not remove, such as condition or donor. Numbers of more than 10
+        different values are divided at their quintiles where levels are needed. Missing values are allowed.
+    use_rep
+        Key of `adata.obsm` with an uncorrected representation.
+    n_permutations
+        Permutations of the batches within each group; p-values, corrected ones too, are at least 1 / (n_permutations + 1).
+    rng
+        Seed or generator. The same seed gives the same result on the same machine.
+
+    Returns
+    -------
+    An `Assessment` with `verdict`, `reasons` and tables; printed, it is a report. Sets the following field:
+
+    `adata.uns['scbatchnorm_assess']` : :class:`dict`
+        The same as arrays, str and DataFrames; :func:`scbatchnorm.pl.composition` shows it.
+
+    Raises
+    ------
+    KeyError
+        A key names nothing in `adata`; the message lists what there is.
+    ValueError
+        A cell has no batch, no cell has a label, coordinates are not finite, or `n_permutations` is below 99. `adata` is
+        unchanged.
+
+    Notes
+    -----
+    Effects are shares of the variance within a group that lies between batches: each batch counts as if it had as many
+    cells as the others, and what chance adds is subtracted. They depend on the representation: more components of
+    noise make them smaller. At most 1000 cells of each batch, 16 000 in all, are looked at; with labels, at most 400 of
+    each label in each batch. Groups need 5 cells of at least two batches.
+
+    Within a label, batches can differ because its states are mixed differently: an effect, though none of technique.
+    Without labels, a batch that holds other cell types than all others cannot be told from one with a strong effect.
+    A covariate of which each level is in one batch, but batches hold several levels (donors pooled in a batch), is called
+    nested, not confounded: its levels can be compared within batches.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sc.pp.pca(adata)
+    >>> found = sbn.pp.assess(adata, "batch", label_key="cell_type")
+    >>> found.verdict
+    'correct'
+    >>> bool((found.effects["effect"] > 0.02).all())
+    True
+    """
+    n_permutations = _inputs.count(n_permutations, name="n_permutations", least=99)
+    names = _anndata.batches(adata, batch_key)
+    label = None if label_key is None else _column(adata, label_key, "label_key", numbers=False)
+    if label is not None and (label.codes < 0).all():
+        msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
+        raise ValueError(msg)
+    if not isinstance(covariate_keys, Iterable):
+        msg = f"covariate_keys must be columns of adata.obs; got {covariate_keys!r}."
+        raise ValueError(msg)
+    keys = [covariate_keys] if isinstance(covariate_keys, str) else list(covariate_keys)
+    covariates = [
+        _column(adata, key, "covariate_keys", numbers=True) for key in dict.fromkeys(keys) if key != label_key
+    ]
+    points = _coordinates(adata, use_rep)
+    levels, codes = np.unique(names, return_inverse=True)
+    batch = Column(batch_key if isinstance(batch_key, str) else " | ".join(batch_key), codes, levels)
+    found = _measure.assess(
+        points, batch, label, covariates, n_permutations=n_permutations, rng=np.random.default_rng(rng)
+    )
+    _anndata.write_columns(
+        adata, {}, _result.KEY, found.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations}
+    )
+    return found
+
+
+def _coordinates(adata: AnnData, use_rep: str) -> Floats:
+    """Uncorrected coordinates, shape (cells, dimensions), checked."""
+    if use_rep not in adata.obsm:
+        available = ", ".join(map(str, adata.obsm)) or "none"
+        msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
+        if use_rep == "X_pca":
+            msg += " Run sc.pp.pca(adata) first."
+        raise KeyError(msg)
+    values = adata.obsm[use_rep]
+    values = values.to_numpy() if isinstance(values, pd.DataFrame) else values
+    return _inputs.embedding(values, name=f"adata.obsm[{use_rep!r}]")
+
+
+def _column(adata: AnnData, key: str, parameter: str, *, numbers: bool) -> Column:
+    """A column of `obs` as levels, in order; with `numbers`, many different numbers as bins."""
+    if not isinstance(key, str):
+        msg = f"{parameter} must be a column of adata.obs; got {key!r}."
+        raise ValueError(msg)
+    if key not in adata.obs:
+        columns = ", ".join(map(str, adata.obs.columns)) or "none"
+        msg = f"{parameter}={key!r} is not a column of adata.obs; columns: {columns}."
+        raise KeyError(msg)
+    values = adata.obs[key]
+    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if numbers and is_number and values.nunique() > _MOST_LEVELS:
+        found = values.to_numpy(dtype=float, na_value=np.nan)
+        known = np.isfinite(found)
+        codes = np.full(len(found), -1)
+        codes[known], names = _association.binned(found[known])
+        return Column(key, codes, np.array(names, dtype=object), found)
+    codes, levels = pd.factorize(values, sort=True)
+    texts = [str(level) for level in levels]
+    if len(set(texts)) < len(texts):
+        texts = [repr(level) for level in levels]
+    return Column(key, np.asarray(codes), np.array(texts, dtype=object))
