@@ -199,7 +199,9 @@ def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tupl
     if len(missing):
         msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
         raise KeyError(msg)
-    return features(adata[:, names], layer=layer, use_rep=None, mask_var=None).matrix, batch
+    part = adata[:, names]
+    part = part.to_memory() if part.isbacked else part  # of a file no view of a view can be made
+    return features(part, layer=layer, use_rep=None, mask_var=None).matrix, batch
 
 
 def _keys(batch_key: Any) -> str | list[str]:

@@ -35,7 +35,18 @@ FIRST = {
     "network",
     "n_components",
 }
-CORE = ["_stem", "_anchors", "_minibatch", "_strength", "_losses", "_training", "nn"]
+CORE = [
+    "_stem",
+    "_anchors",
+    "_minibatch",
+    "_strength",
+    "_losses",
+    "_training",
+    "_contrasts",
+    "_expression",
+    "_assessment",
+    "nn",
+]
 
 
 def module_name(path: Path) -> str:

@@ -1,10 +1,12 @@
 """Pictures: a single one draws on the axes given as `ax`, or on a new figure, and returns the axes; several return the figure."""
 
+from scbatchnorm.pl._change import change
 from scbatchnorm.pl._composition import composition
 from scbatchnorm.pl._embedding import embedding
 from scbatchnorm.pl._history import history
 from scbatchnorm.pl._mixing import mixing
 from scbatchnorm.pl._scores import scores
 from scbatchnorm.pl._statistics import statistics
+from scbatchnorm.pl._strength import strength
 
-__all__ = ["composition", "embedding", "history", "mixing", "scores", "statistics"]
+__all__ = ["change", "composition", "embedding", "history", "mixing", "scores", "statistics", "strength"]
