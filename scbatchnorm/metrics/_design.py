@@ -124,12 +124,15 @@ def read(
         raise ValueError(msg)
     names = list(dict.fromkeys(names))
     batch = _anndata.batches(adata, batch_key)
-    label = np.zeros(adata.n_obs) if label_key is None else _labels(adata, label_key)
+    label = np.zeros(adata.n_obs) if label_key is None else labels(adata, label_key)
+    if pd.isna(label).all():
+        msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
+        raise ValueError(msg)
     cells = np.flatnonzero(pd.notna(label))
     n_left_out = adata.n_obs - len(cells)
     points = {name: coordinates(adata, "use_rep", name)[cells] for name in names}
     if unintegrated is not None:
-        points[unintegrated] = coordinates(adata, "unintegrated", unintegrated)[cells]
+        points[unintegrated] = coordinates(adata, "unintegrated", unintegrated, without=True)[cells]
     if n_left_out:
         warn(f"label_key={label_key!r} has no value for {n_left_out} of {adata.n_obs} cells: they are left out.")
     return Design(
@@ -144,19 +147,21 @@ def read(
     )
 
 
-def coordinates(adata: AnnData, parameter: str, key: str) -> Floats:
-    """`adata.obsm[key]`, shape (cells, dimensions), checked; `parameter` is what named it."""
+def coordinates(adata: AnnData, parameter: str, key: str, *, without: bool = False) -> Floats:
+    """`adata.obsm[key]`, shape (cells, dimensions), checked; `parameter` named it, and can be `None` if it goes `without`."""
     if key not in adata.obsm:
         msg = f"{parameter}={key!r} is not a key of adata.obsm; keys: {', '.join(map(str, adata.obsm)) or 'none'}."
-        if parameter == "unintegrated":
-            msg += " Run sc.pp.pca(adata), or give unintegrated=None to do without."
+        if without:
+            msg += f" Run sc.pp.pca(adata), or give {parameter}=None to do without."
+        elif key == "X_pca":
+            msg += " Run sc.pp.pca(adata) first."
         raise KeyError(msg)
     values = adata.obsm[key]
     values = values.to_numpy() if isinstance(values, pd.DataFrame) else values
     return _inputs.embedding(values, name=f"adata.obsm[{key!r}]")
 
 
-def _labels(adata: AnnData, label_key: str) -> np.ndarray:
+def labels(adata: AnnData, label_key: str) -> np.ndarray:
     """Label of each cell as an object, missing values included."""
     if not isinstance(label_key, str):
         msg = f"label_key must be a column of adata.obs or None; got {label_key!r}."
@@ -164,8 +169,4 @@ def _labels(adata: AnnData, label_key: str) -> np.ndarray:
     if label_key not in adata.obs:
         msg = f"label_key={label_key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs)) or 'none'}."
         raise KeyError(msg)
-    label = adata.obs[label_key].astype(object).to_numpy()
-    if pd.isna(label).all():
-        msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
-        raise ValueError(msg)
-    return label
+    return adata.obs[label_key].astype(object).to_numpy()

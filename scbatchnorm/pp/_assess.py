@@ -11,7 +11,7 @@ import pandas as pd
 from scbatchnorm import _anndata
 from scbatchnorm._assessment import _association, _measure, _result
 from scbatchnorm._assessment._tables import Column
-from scbatchnorm.metrics import _inputs
+from scbatchnorm.metrics import _design, _inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._assessment._result import Assessment
-    from scbatchnorm._typing import Floats
 
 # Numbers of more different values than this are taken as numbers, not as names of groups.
 _MOST_LEVELS = 10
@@ -121,7 +120,7 @@ def assess(
     covariates = [
         _column(adata, key, "covariate_keys", numbers=True) for key in dict.fromkeys(keys) if key != label_key
     ]
-    points = _coordinates(adata, use_rep)
+    points = _design.coordinates(adata, "use_rep", use_rep)
     levels, codes = np.unique(names, return_inverse=True)
     batch = Column(batch_key if isinstance(batch_key, str) else " | ".join(batch_key), codes, levels)
     found = _measure.assess(
@@ -131,19 +130,6 @@ def assess(
         adata, {}, _result.KEY, found.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations}
     )
     return found
-
-
-def _coordinates(adata: AnnData, use_rep: str) -> Floats:
-    """Uncorrected coordinates, shape (cells, dimensions), checked."""
-    if use_rep not in adata.obsm:
-        available = ", ".join(map(str, adata.obsm)) or "none"
-        msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
-        if use_rep == "X_pca":
-            msg += " Run sc.pp.pca(adata) first."
-        raise KeyError(msg)
-    values = adata.obsm[use_rep]
-    values = values.to_numpy() if isinstance(values, pd.DataFrame) else values
-    return _inputs.embedding(values, name=f"adata.obsm[{use_rep!r}]")
 
 
 def _column(adata: AnnData, key: str, parameter: str, *, numbers: bool) -> Column:

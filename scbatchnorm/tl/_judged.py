@@ -124,13 +124,7 @@ def _columns(matrix: Matrix, places: Codes) -> Matrix:
 
 def _labels(adata: AnnData, label_key: str) -> np.ndarray:
     """Label of each cell as str, `None` where there is none."""
-    if not isinstance(label_key, str):
-        msg = f"label_key must be a column of adata.obs or None; got {label_key!r}."
-        raise ValueError(msg)
-    if label_key not in adata.obs:
-        msg = f"label_key={label_key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs)) or 'none'}."
-        raise KeyError(msg)
-    values = adata.obs[label_key].astype(object)
+    values = _design.labels(adata, label_key)
     return np.array([None if pd.isna(value) else str(value) for value in values], dtype=object)
 
 
