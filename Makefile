@@ -1,6 +1,6 @@
 # Everything runs in .venv with the versions of constraints.txt; the stamps make a second run start at once.
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 
 VENV := .venv

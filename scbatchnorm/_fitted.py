@@ -61,7 +61,8 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         batch
             Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
         """
-        return self.stem_.embed(self._latent(*self._encode(X, batch)))
+        points, codes = self._encode(X, batch)
+        return self.stem_.embed(self._latent(points, codes))
 
     def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
         """Features (log-normalised expression) of points of the embedding, float32 of shape (cells, features).
