@@ -45,6 +45,16 @@ CORE = [
     "_contrasts",
     "_expression",
     "_assessment",
+    "_coherence",
+    "_landmarks",
+    "_same_state",
+    "_diagnosis",
+    "_reference",
+    "_mapping",
+    "_novelty",
+    "_transfer",
+    "_query",
+    "_path",
     "nn",
 ]
 
