@@ -78,9 +78,10 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         points = self.stem_.unembed(self._embedding(Z))
         if batch is not None or len(self.batches_) == 1:
             codes = _batches.codes(batch, self.batches_, len(points))
-            return self.stem_.decode(self._decode(points, codes, self._folded()))
-        network = self._folded()
-        seen = [self._decode(points, np.full(len(points), level), network) for level in range(len(self.batches_))]
+            return self.stem_.decode(self._decode(points, codes, self._folded(), self._strength_of(points)))
+        network, strength = self._folded(), self._strength_of(points)
+        levels = range(len(self.batches_))
+        seen = [self._decode(points, np.full(len(points), level), network, strength) for level in levels]
         return self.stem_.decode(np.mean(seen, axis=0, dtype=np.float32))
 
     def recalibrate(self, X: ArrayLike, batch: ArrayLike | None = None) -> Self:
@@ -195,17 +196,17 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
             return 1.0
         return math.inf if self.strength_.states is not None else encoder_bound(self.network_, self.strength_.value)
 
-    def _decode(self, points: Floats, codes: Codes, network: Autoencoder | None) -> Floats:
+    def _decode(self, points: Floats, codes: Codes, network: Autoencoder | None, strength: Floats) -> Floats:
         """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
         if network is None:
             return points
         seen = _device.run(network, network.decode, points, codes) + self.offsets_[codes]
-        return points + self._strength_of_latent().at(points) * (seen - points)
+        return points + strength * (seen - points)
 
-    def _strength_of_latent(self) -> Strength:
-        """Strength by where cells are after correction."""
+    def _strength_of(self, latent: Floats) -> Floats:
+        """Strength of cells by where they are after correction, shape (cells, 1)."""
         states = self.strength_.states
         if states is None:
-            return self.strength_
+            return self.strength_.at(latent)
         moved = replace(states, points=self._latent(states.points, states.codes))
-        return replace(self.strength_, states=moved)
+        return replace(self.strength_, states=moved).at(latent)

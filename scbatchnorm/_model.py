@@ -232,7 +232,7 @@ class BatchNormAutoencoder(FittedAutoencoder):
             if self.offsets:
                 self.offsets_ = _offsets.find(matrix[rows], points[rows], codes[rows], self.n_neighbors, rng)
             self._train(points[rows] - self.offsets_[codes[rows]], codes[rows], rng, device)
-        self.reference_ = _reference.keep(self, matrix, self.stem_.encode(matrix), codes, rng)
+        self.reference_ = _reference.keep(self, matrix, codes, rng)
         self.calibration_ = {"by": "fit", "n_cells": len(codes[rows]), "fingerprint_of_fit": self.fingerprint()}
         return self
 

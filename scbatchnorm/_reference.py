@@ -29,13 +29,14 @@ class Sketch:
         return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
-def keep(model: BatchNormAutoencoder, X: Matrix, points: Floats, codes: Codes, rng: np.random.Generator) -> Sketch:
-    """Sketch of the cells that `model` was fitted on: `X` (cells, features), `points` (cells, components) of the batches `codes`."""
+def keep(model: BatchNormAutoencoder, X: Matrix, codes: Codes, rng: np.random.Generator) -> Sketch:
+    """Sketch of the cells that `model` was fitted on, `X` (cells, features) of the batches `codes`."""
     rows = _anchors.sketch(codes, _anchors.per_batch(int(codes.max()) + 1), rng)
-    points, codes = points[rows].astype(np.float32), codes[rows].astype(np.int64)
+    X, codes = X[rows], codes[rows].astype(np.int64)
+    points = model.stem_.encode(X)
     unexplained = np.empty(0, np.float32)
     if model.stem == "pca":
         latent = model._latent(points, codes)
         n_components, n_neighbors = points.shape[1], model.n_neighbors
-        unexplained = _novelty.unexplained_when_held_out(X[rows], latent, codes, n_components, n_neighbors, rng)
+        unexplained = _novelty.unexplained_when_held_out(X, latent, codes, n_components, n_neighbors, rng)
     return Sketch(points, codes, unexplained)
