@@ -233,3 +233,18 @@ def test_markers():
         for state, text in enumerate(found):
             (label,) = set(adata.obs["cell_type"][findings.states.codes == state])
             assert {int(gene[4:]) % 4 for gene in text.split(", ")} == {TYPES.index(label)}
+
+
+@pytest.mark.parametrize(("before", "pulled"), [(0.0, True), (0.95, False)])
+def test_pulled_is_what_came_together_only(before, pulled):
+    """Three states that both batches have, and one of each far apart and without counterpart, which are together now."""
+    states = _states.States(np.repeat(np.arange(8), 20), np.repeat([0, 1], 4))
+    centre = np.array([[0.0, 0], [5, 0], [10, 0], [15, 0], [0, 1], [5, 1], [10, 1], [15, 9]])
+    support = np.full((8, 2), 0.9)
+    support[[3, 7]] = 0.1
+    then, now = np.zeros((8, 8)), np.zeros((8, 8))
+    for u, v in ((0, 4), (1, 5), (2, 6), (3, 7)):
+        now[[u, v], [v, u]] = 1
+    then[[3, 7], [7, 3]] = before
+    rows = {row[:2]: row[-1] for row in _private._judge(0, 1, states, centre, support, then, now)}
+    assert rows == {(0, 4): False, (1, 5): False, (2, 6): False, (3, 7): pulled}
