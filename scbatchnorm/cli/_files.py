@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from scbatchnorm import _atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
 
@@ -27,18 +27,7 @@ def check_source(path: Path) -> None:
 def check_target(name: str, path: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
     """Raise if writing to `path` is bound to fail."""
     _check_suffix(name, path, suffixes)
-    if not path.parent.is_dir():
-        msg = f"the folder of {name} does not exist: {path.parent}."
-        raise FileNotFoundError(msg)
-    if not os.access(path.parent, os.W_OK):
-        msg = f"the folder of {name} cannot be written to: {path.parent}."
-        raise PermissionError(msg)
-    if path.exists() and not overwrite:
-        msg = f"{name} exists already: {path}. Give --overwrite to replace it."
-        raise FileExistsError(msg)
-    if path.suffix != ".zarr" and path.is_dir():
-        msg = f"{name} must be a file; {path} is a folder."
-        raise IsADirectoryError(msg)
+    _atomic.check_target(name, path, overwrite=overwrite, hint="--overwrite", folder=path.suffix == ".zarr")
 
 
 def _check_suffix(name: str, path: Path, suffixes: Sequence[str]) -> None:
@@ -97,34 +86,9 @@ def _opened(source: Path) -> Iterator[Any]:
             raise OSError(msg) from error
 
 
-@contextlib.contextmanager
-def written_whole(*targets: Path) -> Iterator[list[Path]]:
-    """Paths beside `targets` to write to; moved there at the end, together.
-
-    Whatever happens, an existing file is whole, the old or the new one, and nothing else is left.
-    """
-    with contextlib.ExitStack() as stack:
-        folders = [
-            Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(
-                        prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True
-                    )
-                )
-            )
-            for target in targets
-        ]
-        yield [folder / target.name for folder, target in zip(folders, targets, strict=True)]
-        for folder, target in zip(folders, targets, strict=True):
-            if target.suffix == ".zarr" and target.exists():
-                # A folder is not replaced in one step.
-                target.rename(folder / "old")
-            (folder / target.name).replace(target)
-
-
 def write(adata: AnnData, target: Path) -> None:
     """All of `adata`, in the format that the ending says."""
-    with written_whole(target) as (new,):
+    with _atomic.staged(target) as (new,):
         if target.suffix == ".zarr":
             adata.write_zarr(new)
         else:

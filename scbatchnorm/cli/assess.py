@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scbatchnorm import _atomic
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     print(found)
     print()
     if args.output is not None:
-        with _files.written_whole(args.output) as (new,):
+        with _atomic.staged(args.output) as (new,):
             new.write_text(json.dumps(as_json(found), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"wrote {args.output}: the assessment")
     print(f"{time.perf_counter() - start:.0f} s in all")

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scbatchnorm import _atomic
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _write(adata: AnnData, found: Diagnosis, args: argparse.Namespace) -> None:
     wanted = {
         path: what for path, what in ((args.table, "the clusters"), (args.figure, "their picture")) if path is not None
     }
-    with _files.written_whole(*wanted) as beside:
+    with _atomic.staged(*wanted) as beside:
         for new in beside:
             if new.suffix in _TABLES:
                 found.states.to_csv(new, sep="," if new.suffix == ".csv" else "\t")

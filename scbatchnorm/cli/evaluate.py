@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scbatchnorm import _atomic
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _write(table: pd.DataFrame, output: Path | None, figure: Path | None) -> Non
     from scbatchnorm import pl
 
     wanted = {path: what for path, what in ((output, "the scores"), (figure, "their picture")) if path is not None}
-    with _files.written_whole(*wanted) as beside:
+    with _atomic.staged(*wanted) as beside:
         for new in beside:
             if new.suffix in _SEPARATORS:
                 table.to_csv(new, sep=_SEPARATORS[new.suffix])

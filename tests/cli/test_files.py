@@ -77,20 +77,3 @@ def test_check_target(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(PermissionError, match=f"the folder of -o cannot be written to: {tmp_path}"):
         _files.check_target("-o", tmp_path / "new.h5ad", _files.ANNDATA, overwrite=True)
-
-
-def test_written_whole_is_all_or_nothing(tmp_path):
-    targets = [tmp_path / "a.csv", tmp_path / "b.zarr"]
-    for text in ("first", "second"):
-        with _files.written_whole(*targets) as (table, store):
-            table.write_text(text)
-            store.mkdir()
-            (store / text).touch()
-            assert table.parent.parent == tmp_path, "on the same disk, so that moving is at once"
-        assert targets[0].read_text() == text
-        assert [path.name for path in targets[1].iterdir()] == [text]
-    with pytest.raises(KeyboardInterrupt), _files.written_whole(*targets) as (table, _):
-        table.write_text("third")
-        raise KeyboardInterrupt
-    assert targets[0].read_text() == "second"
-    assert sorted(tmp_path.iterdir()) == targets
