@@ -5,24 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from scbatchnorm import _checks
+from scbatchnorm import _checks, _matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
-    from scbatchnorm._typing import Bools, Floats, Labels, Matrix
-
-# Dense input with fewer non-zeros than this share is handled as sparse: the stem is then faster, not slower.
-_DENSE = 1 / 3
+    from scbatchnorm._typing import Bools, Codes, Floats, Labels, Matrix
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,9 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
     ValueError
         A cell has no value.
     """
-    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key) if isinstance(batch_key, Iterable) else []
+    _is_anndata(adata)
+    several = isinstance(batch_key, Iterable) and getattr(batch_key, "ndim", 1) > 0
+    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key) if several else []
     if not keys or not all(isinstance(key, str) for key in keys):
         msg = f"batch_key must be a column of adata.obs or a sequence of columns; got {batch_key!r}."
         raise ValueError(msg)
@@ -81,16 +80,27 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
                 f"(missing value): {cells}{', ...' if missing.sum() > 5 else ''}. Remove them: adata = adata[adata.obs[{key!r}].notna()]."
             )
             raise ValueError(msg)
-        columns.append(_as_names(values))
+        try:
+            columns.append(_as_names(values))
+        except TypeError as error:
+            msg = f"batch_key={key!r} must hold values that can be told apart, such as words or numbers ({error})."
+            raise ValueError(msg) from error
     if len(columns) == 1:
         return columns[0]
     return _as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
 
 
+def _is_anndata(adata: object) -> None:
+    if not isinstance(adata, ad.AnnData):
+        msg = f"adata must be an AnnData; got {type(adata).__name__}."
+        raise TypeError(msg)
+
+
 def features(
     adata: AnnData, *, layer: str | None, use_rep: str | None, mask_var: Bools | Sequence[bool] | str | None
 ) -> Features:
-    """Matrix to integrate, as float32 CSR or C-contiguous array, checked; `adata` is not changed."""
+    """Matrix to integrate, checked: expression as CSR, a representation as an array; `adata` is not changed."""
+    _is_anndata(adata)
     if use_rep is not None:
         if layer is not None:
             msg = f"layer={layer!r} and use_rep={use_rep!r} exclude each other: give the one to integrate."
@@ -100,30 +110,41 @@ def features(
             raise ValueError(msg)
         return _representation(adata, use_rep)
     mask = _mask(adata, mask_var)
-    if layer is not None and layer not in adata.layers:
+    names = np.asarray(adata.var_names[mask], dtype=str)
+    return Features(_expression(adata, layer, np.flatnonzero(mask), names), names, mask)
+
+
+def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels) -> Matrix:
+    """Log-normalised expression of the genes at these places, which have these names, checked."""
+    if layer is not None and not (isinstance(layer, str) and layer in adata.layers):
         available = ", ".join(map(str, [k for k in adata.layers if k is not None])) or "none"
         msg = f"layer={layer!r} is not a key of adata.layers; keys: {available}."
         raise KeyError(msg)
     if layer is None and adata.X is None:
         msg = "adata.X is None; give the layer with log-normalised expression: layer=..."
         raise ValueError(msg)
-    names = np.asarray(adata.var_names[mask], dtype=str)
     _checks.unique_genes(names)
-    part = adata[:, mask]
-    part = part.to_memory() if part.isbacked else part
-    matrix = as_matrix(part.X if layer is None else part.layers[layer])
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if layer is None and adata.isbacked and not adata.is_view:
+        values = adata[:, places].X
+    else:
+        # Columns are taken here, from what was checked: views of AnnData would lose a mask, and trust any index.
+        values = _matrix.real(adata.X if layer is None else adata.layers[layer], where=where)
+        values = values if np.array_equal(places, np.arange(adata.n_vars)) else values[:, places]
+    matrix = _matrix.as_csr(values, where=where)
     _checks.log_normalised(matrix, where=where, cells=adata.obs_names, genes=names)
-    return Features(matrix, names, mask)
+    return matrix
 
 
 def _representation(adata: AnnData, use_rep: str) -> Features:
-    if use_rep not in adata.obsm:
+    if not (isinstance(use_rep, str) and use_rep in adata.obsm):
         available = ", ".join(map(str, adata.obsm.keys())) or "none"
         msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
         raise KeyError(msg)
-    values = adata.obsm[use_rep]
-    matrix = as_matrix(values.to_numpy() if isinstance(values, pd.DataFrame) else values)
+    matrix = _matrix.as_array(adata.obsm[use_rep], where=f"adata.obsm[{use_rep!r}]")
+    if matrix.shape[1] < 2:
+        msg = f"adata.obsm[{use_rep!r}] must have at least 2 columns; it has {matrix.shape[1]}."
+        raise ValueError(msg)
     names = np.array([f"{use_rep}_{i}" for i in range(matrix.shape[1])])
     _checks.finite(matrix, where=f"adata.obsm[{use_rep!r}]", cells=adata.obs_names, genes=names)
     return Features(matrix, names, None)
@@ -146,7 +167,7 @@ def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bool
             msg = f"mask_var must have one value for each of the {adata.n_vars} genes; got shape {values.shape}."
             raise ValueError(msg)
     if values.dtype != bool:
-        if pd.isna(values).any() or not set(values.tolist()) <= {0, 1}:
+        if not all(isinstance(value, Real | np.bool_) and value in {0, 1} for value in values.tolist()):
             msg = f"{name} must hold True or False for each gene; got values of type {values.dtype}."
             raise ValueError(msg)
         values = values.astype(bool)
@@ -154,16 +175,6 @@ def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bool
         msg = f"{name} must select at least 2 genes; it selects {values.sum()} of {adata.n_vars}."
         raise ValueError(msg)
     return values
-
-
-def as_matrix(values: Any) -> Matrix:
-    """`values` as a float32 CSR matrix or C-contiguous array; what is mostly zero becomes sparse."""
-    if sparse.issparse(values):
-        return sparse.csr_matrix(values, dtype=np.float32)
-    dense = np.ascontiguousarray(np.asarray(values), dtype=np.float32)
-    if dense.size and np.count_nonzero(dense) < _DENSE * dense.size:
-        return sparse.csr_matrix(dense)
-    return dense
 
 
 def _as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
@@ -199,9 +210,10 @@ def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tupl
     if len(missing):
         msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
         raise KeyError(msg)
-    part = adata[:, names]
-    part = part.to_memory() if part.isbacked else part  # of a file no view of a view can be made
-    return features(part, layer=layer, use_rep=None, mask_var=None).matrix, batch
+    known = np.flatnonzero(adata.var_names.isin(names))
+    _checks.unique_genes(np.asarray(adata.var_names[known], dtype=str))
+    places = known[adata.var_names[known].get_indexer(pd.Index(names))]
+    return _expression(adata, layer, places, names), batch
 
 
 def _keys(batch_key: Any) -> str | list[str]:

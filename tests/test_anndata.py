@@ -8,8 +8,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
-from scipy import sparse
 
 from scbatchnorm import _anndata
 
@@ -69,48 +67,6 @@ def test_keys():
     assert _anndata.Keys.of("mine") == _anndata.Keys("mine", "mine", "mine")
 
 
-@given(
-    npst.arrays(
-        st.sampled_from([np.float32, np.float64, np.int64, np.uint8]),
-        npst.array_shapes(min_dims=2, max_dims=2, max_side=6),
-        elements={"min_value": 0, "max_value": 200},
-    ),
-    st.sampled_from(["C", "F", "T", "csr", "csc", "coo", "matrix"]),
-)
-@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
-def test_values_of_matrices_are_kept(values, form):
-    made = {
-        "C": np.ascontiguousarray,
-        "F": np.asfortranarray,
-        "T": lambda v: v.T.copy().T,
-        "csr": sparse.csr_matrix,
-        "csc": sparse.csc_matrix,
-        "coo": sparse.coo_matrix,
-        "matrix": np.matrix,
-    }[form](values)
-    matrix = _anndata.as_matrix(made)
-    assert matrix.dtype == np.float32
-    if sparse.issparse(matrix):
-        assert matrix.format == "csr"
-        matrix = matrix.toarray()
-    else:
-        assert type(matrix) is np.ndarray
-        assert matrix.flags.c_contiguous
-    np.testing.assert_array_equal(matrix, values.astype(np.float32))
-
-
-def test_what_is_mostly_zero_becomes_sparse():
-    dense = np.zeros((10, 10))
-    dense[:3] = 1
-    assert sparse.issparse(_anndata.as_matrix(dense))
-    dense[:4] = 1
-    assert not sparse.issparse(_anndata.as_matrix(dense))
-
-
-def test_sparse_input_is_not_copied(adata):
-    assert np.shares_memory(_anndata.as_matrix(adata.X).data, adata.X.data)
-
-
 def test_features_of_genes(adata):
     adata.var["use"] = np.arange(40) < 5
     found = _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
@@ -118,3 +74,37 @@ def test_features_of_genes(adata):
     assert found.mask is not None
     assert found.mask.tolist() == adata.var["use"].tolist()
     np.testing.assert_array_equal(found.matrix.toarray(), adata.X[:, :5].toarray())
+
+
+@pytest.mark.parametrize("other", [None, {}, "data.h5ad", pd.DataFrame(), ad.AnnData], ids=str)
+def test_what_is_no_anndata(other):
+    with pytest.raises(TypeError, match=r"adata must be an AnnData; got "):
+        _anndata.batches(other, "batch")
+    with pytest.raises(TypeError, match=r"adata must be an AnnData; got "):
+        _anndata.features(other, layer=None, use_rep=None, mask_var=None)
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, {1}, np.zeros(2)], ids=str)
+def test_batches_that_cannot_be_told_apart(value):
+    with pytest.raises(ValueError, match=r"batch_key='key0' must hold values that can be told apart.*unhashable"):
+        _anndata.batches(holding(["a", value, "b"]), "key0")
+
+
+@pytest.mark.parametrize("name", [["log"], np.array(["log"]), 3, {"log"}], ids=repr)
+def test_keys_that_are_no_words(name, adata):
+    with pytest.raises(KeyError, match=r"layer=.* is not a key of adata\.layers"):
+        _anndata.features(adata, layer=name, use_rep=None, mask_var=None)
+    with pytest.raises(KeyError, match=r"use_rep=.* is not a key of adata\.obsm"):
+        _anndata.features(adata, layer=None, use_rep=name, mask_var=None)
+
+
+@pytest.mark.parametrize("value", [[1], {}, "True", None, np.nan, 2, pd.NA], ids=repr)
+def test_choices_of_genes_that_are_none(value, adata):
+    choices = np.array([True, 1, 0.0, np.True_] * 10, dtype=object)
+    adata.var["use"] = choices
+    found = _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
+    assert found.names.tolist() == [f"gene{i}" for i in range(40) if i % 4 != 2]
+    choices[5] = value
+    adata.var["use"] = choices
+    with pytest.raises(ValueError, match=r"adata\.var\['use'\] must hold True or False for each gene"):
+        _anndata.features(adata, layer=None, use_rep=None, mask_var="use")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata
+from scbatchnorm import _anndata, _matrix
 from scbatchnorm._warn import warn
 from scbatchnorm.metrics import _inputs, _score
 
@@ -115,7 +115,7 @@ def read(
     KeyError
         A key names nothing in `adata`.
     ValueError
-        No representation is named, a cell has no batch, no cell has a label, or coordinates are not finite.
+        No representation is named, a cell has no batch, no cell has a label, or coordinates are not finite or beyond 1e12.
     """
     names = [use_rep] if isinstance(use_rep, str) else list(use_rep) if isinstance(use_rep, Iterable) else []
     if not names or not all(isinstance(name, str) for name in names):
@@ -156,9 +156,8 @@ def coordinates(adata: AnnData, parameter: str, key: str, *, without: bool = Fal
         elif key == "X_pca":
             msg += " Run sc.pp.pca(adata) first."
         raise KeyError(msg)
-    values = adata.obsm[key]
-    values = values.to_numpy() if isinstance(values, pd.DataFrame) else values
-    return _inputs.embedding(values, name=f"adata.obsm[{key!r}]")
+    where = f"adata.obsm[{key!r}]"
+    return _inputs.embedding(_matrix.as_points(adata.obsm[key], where=where), name=where)
 
 
 def labels(adata: AnnData, label_key: str) -> np.ndarray:

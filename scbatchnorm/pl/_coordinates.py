@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from scbatchnorm import _matrix
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -89,8 +91,8 @@ def _choose(adata: AnnData, basis: str, key: str, dimensions: tuple[int, int] | 
 
 
 def _points(adata: AnnData, key: str) -> Floats:
-    values = adata.obsm[key]
-    return np.asarray(values.toarray() if sparse.issparse(values) else values)
+    values = _matrix.real(adata.obsm[key], where=f"adata.obsm[{key!r}]")
+    return values.toarray() if sparse.issparse(values) else values
 
 
 def _pair(dimensions: tuple[int, int] | None, key: str, n_dimensions: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata, _checks, _contrasts
+from scbatchnorm import _anndata, _checks, _contrasts, _matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def concordance(
     if (np.sum(n_cells >= min_cells, axis=1) < 2).all():
         msg = f"no batch has two values of label_key={label_key!r} with min_cells={min_cells} cells or more each."
         raise ValueError(msg)
-    matrices = _matrix(adata, "layer", layer), _matrix(adata, "corrected", corrected)
+    matrices = _read(adata, "layer", layer), _read(adata, "corrected", corrected)
     before, after = (_contrasts.means(matrix, codes, n_cells.size).reshape(*shape, -1) for matrix in matrices)
     rows = [
         {
@@ -104,12 +104,13 @@ def concordance(
     return pd.DataFrame(rows).sort_values("spearman", kind="stable", ignore_index=True)
 
 
-def _matrix(adata: AnnData, parameter: str, layer: str | None) -> Matrix:
+def _read(adata: AnnData, parameter: str, layer: str | None) -> Matrix:
     """The layer that `parameter` names, or `adata.X`."""
     if layer is None and adata.X is not None:
-        return adata.X[:] if adata.isbacked else adata.X
+        values = adata.X[:] if adata.isbacked else adata.X
+        return _matrix.as_csr(values, where="adata.X")
     if layer not in adata.layers:
         available = _checks.listed(key for key in adata.layers if key is not None) or "none"
         msg = f"{parameter}={layer!r} is not a layer of adata; layers: {available}."
         raise KeyError(msg)
-    return adata.layers[layer]
+    return _matrix.as_csr(adata.layers[layer], where=f"adata.layers[{layer!r}]")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbatchnorm import _anndata, _batches, _checks, _expression
+from scbatchnorm import _anndata, _batches, _checks, _expression, _matrix
 from scbatchnorm._model import BatchNormAutoencoder
 
 if TYPE_CHECKING:
@@ -96,7 +96,12 @@ def correct(
     ValueError
         The integration was of a representation, or its weights are not complete; `target`, `genes`, `threshold` or
         `key_added` are not what they must be; `key_added` is a layer that was not written by this function; values
-        are negative or not finite. `adata` is unchanged.
+        are negative, not finite or beyond 1e12. `adata` is unchanged.
+
+    Warns
+    -----
+    UserWarning
+        Values are larger than log-normalised ones can be.
 
     Examples
     --------
@@ -148,29 +153,29 @@ class _Expression:
     """The expression that was integrated, read a few cells at a time; `genes` are those to correct, `None` for all."""
 
     def __init__(self, adata: AnnData, layer: str | None, genes: Labels | None) -> None:
+        self._where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         values = adata.X if layer is None else adata.layers[layer]
+        if layer is not None or not adata.isbacked or adata.is_view:
+            values = _matrix.real(values, where=self._where)
         # Rows of another sparse format would each be searched for in the whole matrix.
         self._values = values.tocsr() if sparse.issparse(values) else values
         self._cells, self._genes = adata.obs_names, adata.var_names
-        self._where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         self.layer, self.shape = layer, adata.shape
         # All genes are taken as they lie, some by their places.
         self.columns = slice(None) if genes is None else adata.var_names.get_indexer(pd.Index(genes))
         self.n_genes = self.shape[1] if genes is None else len(genes)
 
     def rows(self, rows: slice) -> Matrix:
-        """All genes of some cells, as they were measured: a float32 CSR matrix or array."""
-        block = self._values[rows]
-        if sparse.issparse(block):
-            return sparse.csr_matrix(block, dtype=np.float32)
-        return np.array(block, dtype=np.float32)  # never a view: it is written to
+        """All genes of some cells, as they were measured, all finite; not to be written to."""
+        block = _matrix.as_csr(self._values[rows], where=self._where)
+        _checks.finite(block, where=self._where, cells=self._cells[rows], genes=self._genes)
+        return block
 
     def to_correct(self, rows: slice) -> Matrix:
         """The genes to correct of some cells; raises where they are no log-normalised expression."""
         block = self.rows(rows)
         if not isinstance(self.columns, slice):
             return block[:, self.columns]  # checked as what was integrated
-        _checks.finite(block, where=self._where, cells=self._cells[rows], genes=self._genes)
         if (block.data if sparse.issparse(block) else block).min(initial=0) < 0:
             lowest = block.min(axis=0)
             gene = int(np.argmin(lowest.toarray() if sparse.issparse(lowest) else lowest))
@@ -214,7 +219,7 @@ def _corrected(expression: _Expression, correction: Correction | None, cells: Ce
     parts, layer = [], np.empty(expression.shape if threshold is None else (0, 0), dtype=np.float32)
     for rows in _expression.chunks(expression.shape[0]):
         block = expression.rows(rows)
-        block = block.toarray() if sparse.issparse(block) else block
+        block = block.toarray() if sparse.issparse(block) else block.copy()
         if correction is not None:
             block[:, expression.columns] = correction.apply(expression.to_correct(rows), cells[rows])
         if threshold is None:
