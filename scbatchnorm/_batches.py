@@ -55,6 +55,10 @@ def codes(batch: ArrayLike | None, levels: Labels, n_cells: int) -> Codes:
 def _values(batch: ArrayLike, n_cells: int) -> np.ndarray:
     """Batch of each cell as an array of shape (cells,), each with a value."""
     values = np.asarray(batch)
+    if values.dtype.kind == "U" and not hasattr(batch, "dtype"):
+        # Of a list with "1" and 1 numpy makes the same word twice.
+        objects = np.asarray(batch, dtype=object)
+        values = values if all(isinstance(value, str) for value in objects.flat) else objects
     if values.shape != (n_cells,):
         msg = f"batch must have one value for each of the {n_cells} cells; got shape {values.shape}."
         raise ValueError(msg)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # log1p of a million is 13.8: larger values were not log-transformed.
 _LOG_CEILING = 30.0
+#: Single precision ends at 3e38: squares of larger values, in units of a small spread and added up, would be infinite.
+LARGEST = 1e12
 
 
 def listed(names: Iterable[object], most: int = 8) -> str:
@@ -39,10 +41,15 @@ def unique_genes(names: Labels) -> None:
 
 
 def finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
-    """Raise if `matrix` holds NaN or infinite values, saying where."""
-    bad = ~np.isfinite(_stored(matrix))
+    """Raise if `matrix` holds NaN or infinite values, or such that squares of them may become it, saying where."""
+    values = _stored(matrix)
+    bad = ~np.isfinite(values)
     if bad.any():
         msg = f"{where} must be finite; {_locate(matrix, bad, cells, genes, 'NaN or infinite values')}."
+        raise ValueError(msg)
+    if values.size and max(values.max(), -values.min()) > LARGEST:
+        large = np.abs(values) > LARGEST
+        msg = f"{where} must lie between {-LARGEST:g} and {LARGEST:g}; {_locate(matrix, large, cells, genes, 'values beyond')}."
         raise ValueError(msg)
 
 

@@ -118,6 +118,7 @@ def _between(values: Floats, codes: Codes) -> tuple[float, int]:
     """Share of the variance of numbers between batches, nan without variance, and the number of batches."""
     codes = np.unique(codes, return_inverse=True)[1]
     sizes = np.bincount(codes)
+    values = values / (np.abs(values).max() or 1)  # any unit: squares of large numbers would be infinite
     values = values - values.mean()
     total = float(np.square(values).sum())
     if not total > 0:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
-from scbatchnorm import _offsets, _support
+from scbatchnorm import _offsets, _stem, _support
 
 if TYPE_CHECKING:
     from scbatchnorm._typing import Bools, Codes, Floats
@@ -64,7 +66,7 @@ def moved(points: Floats, codes: Codes, rng: np.random.Generator) -> Counterpart
 def _normed(points: Floats) -> Floats:
     """Points around 0, as anchors go by angles, whose root mean square is 1."""
     points = (points - points.mean(axis=0)).astype(np.float32)
-    return points / np.float32(np.sqrt(np.mean(np.square(points, dtype=np.float64))) or 1)
+    return points / np.float32(_stem.unit(points))
 
 
 def _found(points: Floats, codes: Codes, rng: np.random.Generator) -> Counterparts:
@@ -87,7 +89,10 @@ def clusters(counterparts: Counterparts, codes: Codes, rng: np.random.Generator)
     n = int(np.clip(typical // _PER_CLUSTER, 1, _MOST_CLUSTERS))
     n = min(n, len(np.unique(counterparts.points, axis=0)))
     seed = int(rng.integers(2**31))
-    all_of = KMeans(n, n_init=_STARTS, random_state=seed).fit_predict(counterparts.points)
+    with warnings.catch_warnings():
+        # Clusters that stay empty, where cells differ by less than distances are precise to.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        all_of = KMeans(n, n_init=_STARTS, random_state=seed).fit_predict(counterparts.points)
     order = np.argsort(-np.bincount(all_of[kept], minlength=n), kind="stable")
     rank = np.empty(n, dtype=int)
     rank[order] = np.arange(n)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from scbatchnorm import _checks
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -84,7 +86,7 @@ def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) 
     Raises
     ------
     ValueError
-        `X` is not a two-dimensional array of finite numbers with at least one cell and one dimension, or not of `n_cells`.
+        `X` is not a two-dimensional array of finite numbers up to 1e12 with at least one cell and one dimension, or not of `n_cells`.
     """
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):  # anndata's views of arrays have it, too
         msg = f"{name} must be a dense array of shape (cells, dimensions); got {type(X).__name__}: use its toarray()."
@@ -103,6 +105,10 @@ def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) 
     bad = ~np.isfinite(points).all(axis=1)
     if bad.any():
         msg = f"{name} must be finite; {int(bad.sum())} of {len(points)} cells have NaN or infinite coordinates, the first is cell {int(bad.argmax())}."
+        raise ValueError(msg)
+    if max(points.max(), -points.min()) > _checks.LARGEST:
+        worst = int(np.abs(points).max(axis=1).argmax())
+        msg = f"{name} must lie between {-_checks.LARGEST:g} and {_checks.LARGEST:g}; it reaches {np.abs(points[worst]).max():g} in cell {worst}."
         raise ValueError(msg)
     return points
 

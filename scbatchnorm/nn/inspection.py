@@ -243,7 +243,9 @@ def encoder_bound(network: Autoencoder, strength: float) -> float:
 def _product(module: nn.Module) -> float:
     """Product of the bounds of the layers."""
     if isinstance(module, nn.Sequential):
-        return float(np.prod([_product(layer) for layer in module]))
+        bounds = [_product(layer) for layer in module]
+        # After a constant nothing is steep, whatever its own bound.
+        return 0.0 if 0.0 in bounds else float(np.prod(bounds))
     if isinstance(module, nn.Linear):
         return float(torch.linalg.matrix_norm(module.weight.detach().double(), 2))
     if isinstance(module, Normalizer):

@@ -80,7 +80,7 @@ def assess(
     KeyError
         A key names nothing in `adata`; the message lists what there is.
     ValueError
-        A cell has no batch, no cell has a label, coordinates are not finite, or `n_permutations` is below 99. `adata` is
+        A cell has no batch, no cell has a label, coordinates are not finite or beyond 1e12, or `n_permutations` is below 99. `adata` is
         unchanged.
 
     Notes

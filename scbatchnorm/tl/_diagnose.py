@@ -118,7 +118,12 @@ def diagnose(
     KeyError
         A key or gene is not in `adata`.
     ValueError
-        Parameters exclude each other, cells have no batch, coordinates are not finite. `adata` is unchanged.
+        Parameters exclude each other, cells have no batch, coordinates are not finite or beyond 1e12. `adata` is unchanged.
+
+    Warns
+    -----
+    UserWarning
+        Expression is larger than log-normalised values can be.
 
     Examples
     --------

@@ -72,7 +72,12 @@ def mixing(
     KeyError
         A key names nothing in `adata`.
     ValueError
-        A cell has no batch, or coordinates are not finite. `adata` is unchanged.
+        A cell has no batch, or coordinates are not finite or beyond 1e12. `adata` is unchanged.
+
+    Warns
+    -----
+    UserWarning
+        Cells have no label; a value is not defined for any cell.
 
     Examples
     --------

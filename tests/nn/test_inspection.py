@@ -188,6 +188,9 @@ def test_bound_of_a_linear_encoder_is_exact():
 
 def test_bound_of_what_is_not_known():
     assert lipschitz_bound(SwitchableNorm(8)) == np.inf
+    constant = nn.Linear(8, 8)
+    nn.init.zeros_(constant.weight)
+    assert lipschitz_bound(nn.Sequential(SwitchableNorm(8), constant)) == 0
     with pytest.raises(TypeError, match="no bound is known for Conv1d"):
         lipschitz_bound(nn.Sequential(nn.Conv1d(1, 1, 1)))
     training = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).train()
