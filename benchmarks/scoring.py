@@ -103,7 +103,7 @@ def official_scores(
     bare = ad.AnnData(obs=adata.obs[[label_key, batch_key]].copy(), obsm={"X_pca": np.asarray(adata.obsm["X_pca"])})
     keys = {name: f"emb_{i}" for i, name in enumerate(embeddings)}
     for name, key in keys.items():
-        bare.obsm[key] = np.asarray(embeddings[name], dtype=np.float32)
+        bare.obsm[key] = np.array(embeddings[name], dtype=np.float32)  # a copy: it is changed in place
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         benchmarker = benchmarker_class(

@@ -22,6 +22,8 @@ import numpy as np
 
 _ROOT = Path(__file__).resolve().parents[1]
 _STATUS = Path("/proc/self/status")
+# Those of torch and OpenMP, of numpy's and scipy's BLAS, of numba.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,19 @@ class Outcome:
     reason: str = ""
 
 
-def run_isolated(data: Path, method: str, seed: int, *, batch_key: str, timeout: float) -> Outcome:
-    """Run a method in its own process; a failure is an outcome, not an exception."""
+def run_isolated(
+    data: Path, method: str, seed: int, *, batch_key: str, timeout: float, threads: int | None = None
+) -> Outcome:
+    """Run a method in its own process, with so many `threads` if given; a failure is an outcome, not an exception."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.worker", str(data), method, str(seed), folder, batch_key]
         start = time.perf_counter()
         try:
             done = subprocess.run(
                 command,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, **limits, "PYTHONPATH": path},
                 capture_output=True,
                 text=True,
                 timeout=timeout,

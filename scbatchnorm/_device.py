@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +20,26 @@ if TYPE_CHECKING:
 _CHUNK = 8192
 
 
+class _Process:
+    """What the threads of this process share, and what a child made by fork inherits."""
+
+    def __init__(self) -> None:
+        # Torch's generators and its number of threads belong to the whole process: one thread at a time changes them.
+        self.lock = threading.RLock()
+        self.used_torch = False
+
+    def forked(self) -> None:
+        """Begin in the child: the threads of the parent are not here, and torch would wait for them for ever."""
+        self.lock = threading.RLock()
+        if self.used_torch:
+            torch.set_num_threads(1)
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.forked)
+
+
 def resolve_device(device: str | torch.device) -> torch.device:
     """The torch device that `device` names; `"auto"` is CUDA where there is one, else the CPU.
 
@@ -25,12 +48,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
     ValueError
         It is no device, or not one of this machine.
     """
-    if device == "auto":
+    _process.used_torch = True
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError, AssertionError, NotImplementedError) as error:
         available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         msg = f"device must be 'auto' or a torch device of this machine ({', '.join(available)}); got {device!r}."
         raise ValueError(msg) from error
@@ -39,20 +63,39 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """One thread on the CPU for the steps: they are too small to share, and waiting threads slow each other down."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
+    """One thread on the CPU for the steps: they are too small to share, and waiting threads slow each other down.
+
+    Another thread of Python that wants the same waits until this one is done.
+    """
+    if device.type != "cpu":
         yield
-    finally:
-        torch.set_num_threads(before)
+        return
+    with _process.lock:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[int]:
+    """One thread of numpy's and scipy's BLAS, whose sums are rounded otherwise by each number of threads; yields how many it had.
+
+    Another thread of Python that wants the same waits until this one is done.
+    """
+    with _process.lock, threadpool_limits(1, user_api="blas") as limits:
+        yield limits.get_original_num_threads()["blas"] or 1
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generators, of the CPU and of `device`, at this seed; afterwards they are as the caller left them."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Torch's generators, of the CPU and of `device`, at this seed; afterwards they are as the caller left them.
+
+    Another thread of Python that wants the same waits until this one is done.
+    """
+    with _process.lock, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -78,6 +121,7 @@ def run(
     -------
     Array on the CPU.
     """
+    _process.used_torch = True
     device = next(network.parameters()).device
     out = []
     for start in range(0, len(points), _CHUNK):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scbatchnorm import _anchors, _novelty
+from scbatchnorm._device import one_blas_thread
 
 if TYPE_CHECKING:
     from scbatchnorm._model import BatchNormAutoencoder
@@ -38,5 +39,6 @@ def keep(model: BatchNormAutoencoder, X: Matrix, codes: Codes, rng: np.random.Ge
     if model.stem == "pca":
         latent = model._latent(points, codes)
         n_components, n_neighbors = points.shape[1], model.n_neighbors
-        unexplained = _novelty.unexplained_when_held_out(X, latent, codes, n_components, n_neighbors, rng)
+        with one_blas_thread():
+            unexplained = _novelty.unexplained_when_held_out(X, latent, codes, n_components, n_neighbors, rng)
     return Sketch(points, codes, unexplained)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import eigh
-from scipy.sparse.linalg import LinearOperator, svds
+from scipy.linalg import eigh, svd
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from scbatchnorm import _checks
+from scbatchnorm._device import one_blas_thread
 
 if TYPE_CHECKING:
     from scbatchnorm._typing import Codes, Floats, Matrix
@@ -17,8 +22,13 @@ if TYPE_CHECKING:
 _BLOCK = 1024
 _MOST_FEATURES = 4000
 _TALL = 3
-# What is smaller than this share of the data is rounding of float32.
+# What is smaller than this share of the data is rounding of float32; of what is smaller than the second, squares are.
 _ROUNDING = 1e-5
+_TINY = 1e-15
+# From scipy 1.17 on.
+_SEEDED = "rng" in inspect.signature(eigsh).parameters
+# Cells farther than this from those of the fit, in units of their spread, would become infinite in the network.
+_FARTHEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,16 @@ class Stem:
     scale: float
 
     def encode(self, X: Matrix) -> Floats:
-        """Coordinates of cells, shape (cells, components); `X` dense or sparse, (cells, features)."""
-        scores = np.asarray(X @ self.components, dtype=np.float32)
-        return (scores - self.mean @ self.components) / np.float32(self.scale)
+        """Coordinates of cells, shape (cells, components); `X` dense or sparse, (cells, features).
+
+        Raises
+        ------
+        ValueError
+            A cell is so far from those of the fit that nothing finite could be said of it.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = np.asarray(X @ self.components, dtype=np.float32)
+            return _near((scores - self.mean @ self.components) / np.float32(self.scale))
 
     def decode(self, coordinates: Floats) -> Floats:
         """Features of coordinates, shape (cells, features): the inverse of `encode` on the kept components."""
@@ -48,8 +65,9 @@ class Stem:
         return coordinates * np.float32(self.scale) + self.origin
 
     def unembed(self, embedding: Floats) -> Floats:
-        """Inverse of `embed`."""
-        return (embedding - self.origin) / np.float32(self.scale)
+        """Inverse of `embed`; raises as `encode` does."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _near((embedding - self.origin) / np.float32(self.scale))
 
 
 def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:
@@ -57,7 +75,13 @@ def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.G
 
     Of the `kind` "pca" they are the principal axes, centred over all cells, and the `n_latent` leading ones of them; "identity" is
     not cut.
+
+    Raises
+    ------
+    ValueError
+        Values are beyond 1e12.
     """
+    _checks.finite(X, where="X", cells=np.arange(X.shape[0]), genes=np.arange(X.shape[1]))
     if kind == "identity":
         stem = fit_identity(X)
         return stem, stem
@@ -67,7 +91,7 @@ def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.G
 
     def leading(n: int) -> Stem:
         kept = np.ascontiguousarray(components[:, :n])
-        return Stem(mean[0], kept, np.zeros(kept.shape[1], np.float32), _unit(scores[:, :n]))
+        return Stem(mean[0], kept, np.zeros(kept.shape[1], np.float32), unit(scores[:, :n]))
 
     return leading(n_components), leading(n_latent)
 
@@ -77,7 +101,19 @@ def fit_identity(X: Matrix) -> Stem:
     dense = np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float32)
     mean = dense.mean(axis=0, dtype=np.float64).astype(np.float32)
     eye = np.eye(dense.shape[1], dtype=np.float32)
-    return Stem(mean, eye, mean.copy(), _unit(dense - mean))
+    return Stem(mean, eye, mean.copy(), unit(dense - mean))
+
+
+def _near(coordinates: Floats) -> Floats:
+    """The `coordinates` (cells, components) themselves, checked."""
+    near = np.abs(coordinates).max(axis=1, initial=0) <= _FARTHEST
+    if not near.all():
+        msg = (
+            f"cells must lie within {_FARTHEST:g} times the spread of those of the fit; {(~near).sum()} of {len(near)} do not, the "
+            f"first at {near.argmin()}: are their values in the same unit?"
+        )
+        raise ValueError(msg)
+    return coordinates
 
 
 def batchwise_scores(X: Matrix, codes: Codes, n_components: int, rng: np.random.Generator) -> Floats:
@@ -102,10 +138,10 @@ def batchwise_scores(X: Matrix, codes: Codes, n_components: int, rng: np.random.
     return _centred_svd(scaled, mean, codes, n_components, rng)[0]
 
 
-def _unit(scores: Floats) -> float:
-    """Root mean square of `scores`; 1 where there is no spread at all."""
+def unit(scores: Floats) -> float:
+    """Root mean square of `scores`; 1 where there is no spread that float32 could be divided by."""
     rms = float(np.sqrt(np.mean(np.square(scores, dtype=np.float64))))
-    return rms if rms > 0 else 1.0
+    return rms if rms >= np.finfo(np.float32).tiny else 1.0
 
 
 def _group_moments(X: Matrix, codes: Codes, n_groups: int) -> tuple[Floats, Floats]:
@@ -131,27 +167,38 @@ def _centred_svd(
     """
     k = min(n_components, min(X.shape) - 1)
     probe = rng.standard_normal(X.shape[1]).astype(np.float32)
-    product = X @ probe
-    if np.linalg.norm(product - (mean @ probe)[codes]) <= _ROUNDING * np.linalg.norm(product):
+    product = (X @ probe).astype(np.float64)
+    if np.linalg.norm(product - (mean @ probe)[codes]) <= max(_ROUNDING * float(np.linalg.norm(product)), _TINY):
         # All cells of a group are alike: no direction is better than another.
         return np.zeros((X.shape[0], k), np.float32), np.eye(X.shape[1], k, dtype=np.float32)
-    if X.shape[1] <= _MOST_FEATURES and X.shape[0] > _TALL * X.shape[1]:
-        axes = _axes_of_covariance(X, mean, codes, k)
-    else:
-        axes = _axes_by_arpack(X, mean, codes, k, rng)
-    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(k)])
-    axes = np.ascontiguousarray(axes * np.where(sign == 0, 1, sign), dtype=np.float32)
-    return np.asarray(X @ axes, dtype=np.float32) - (mean @ axes)[codes], axes
+    with one_blas_thread() as n_threads:
+        if X.shape[1] <= _MOST_FEATURES and X.shape[0] > _TALL * X.shape[1]:
+            axes = _axes_of_covariance(X, mean, codes, k, n_threads)
+        else:
+            axes = _axes_by_arpack(X, mean, codes, k, rng)
+        sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(k)])
+        axes = np.ascontiguousarray(axes * np.where(sign == 0, 1, sign), dtype=np.float32)
+        return np.asarray(X @ axes, dtype=np.float32) - (mean @ axes)[codes], axes
 
 
-def _axes_of_covariance(X: Matrix, mean: Floats, codes: Codes, k: int) -> Floats:
-    """Principal axes, first one first, from the covariance of the features, added up over blocks of cells."""
+def _axes_of_covariance(X: Matrix, mean: Floats, codes: Codes, k: int, n_threads: int) -> Floats:
+    """Principal axes, first one first, from the covariance of the features, added up over blocks of cells.
+
+    Blocks are shared among threads and added in order, so the sum does not depend on how many threads there are.
+    """
     total = np.zeros((X.shape[1], X.shape[1]))
-    for start in range(0, X.shape[0], _BLOCK):
+
+    def products(start: int) -> Floats:
         rows = slice(start, start + _BLOCK)
         block = X[rows].toarray() if sparse.issparse(X) else X[rows]
         block = block - mean[codes[rows]]
-        total += block.T @ block
+        return block.T @ block
+
+    starts = range(0, X.shape[0], _BLOCK)
+    with ThreadPoolExecutor(n_threads) as pool:
+        for first in range(0, len(starts), n_threads):  # no more of them in memory at once
+            for part in pool.map(products, starts[first : first + n_threads]):
+                total += part
     last = X.shape[1] - 1
     return eigh(total, subset_by_index=(last - k + 1, last))[1][:, ::-1]
 
@@ -162,14 +209,16 @@ def _axes_by_arpack(X: Matrix, mean: Floats, codes: Codes, k: int, rng: np.rando
     member = sparse.csr_matrix((np.ones(len(codes), np.float32), (codes, np.arange(len(codes)))), shape)
 
     def centred(v: Floats) -> Floats:
-        v = v.ravel()
         return X @ v - (mean @ v)[codes]
 
     def centred_t(u: Floats) -> Floats:
-        u = u.ravel()
         return X.T @ u - mean.T @ (member @ u)
 
-    operator = LinearOperator(X.shape, matvec=centred, rmatvec=centred_t, dtype=np.float32)
-    start = rng.standard_normal(min(X.shape)).astype(np.float32)
-    _, size, axes = svds(operator, k=k, v0=start)
-    return axes[np.argsort(-size)].T
+    there, back = (centred, centred_t) if X.shape[0] >= X.shape[1] else (centred_t, centred)
+    shorter = min(X.shape)
+    gram = LinearOperator((shorter, shorter), matvec=lambda v: back(there(v.ravel())), dtype=np.float32)
+    start = rng.standard_normal(shorter).astype(np.float32)
+    # As scipy's svds, bit by bit, but that has no rng for the vectors ARPACK goes on with where the rank is lower than k.
+    found = np.linalg.qr(eigsh(gram, k=k, v0=start, **({"rng": rng} if _SEEDED else {}))[1])[0]
+    u, _, vt = svd(np.column_stack([there(v) for v in np.ascontiguousarray(found.T)]), full_matrices=False)
+    return (vt[::-1] @ found.T)[::-1].T if there is centred else u

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Cells of a sample. Intervals of these agree with those of half of 6 000 cells, and take a second each.
 _MOST_DRAWN = 1000
+# Filters of warnings and limits of threads belong to the whole process: two calls at once would not give them back.
+_ALONE = threading.RLock()
 
 
 def evaluate(
@@ -132,7 +135,7 @@ def evaluate(
     KeyError
         A key names nothing in `adata`.
     ValueError
-        A cell has no batch, coordinates are not finite, or a parameter is out of its range.
+        A cell has no batch, coordinates are not finite or beyond 1e12, or a parameter is out of its range.
 
     Examples
     --------
@@ -159,6 +162,7 @@ def evaluate(
     n_bootstrap = 0 if per_label else n_bootstrap
     steps = len(task.names(design)) * len(chosen) + n_bootstrap
     with (
+        _ALONE,
         _progress.bar(steps, desc="metrics", unit="metric", progress=progress) as bar,
         warnings.catch_warnings(),
     ):

@@ -1,11 +1,8 @@
-"""`pp.integrate`: what it logs, and that it leaves global states alone."""
+"""`pp.integrate`: what it logs, and that it prints nothing; global states are looked at in `tests/test_hygiene.py`."""
 
 from __future__ import annotations
 
 import logging
-
-import numpy as np
-import torch
 
 from scbatchnorm import BatchNormAutoencoder
 from scbatchnorm.pp import integrate
@@ -25,16 +22,3 @@ def test_log_names_what_was_written(prepared, brief, caplog):
 def test_nothing_is_printed(adata, capfd):
     integrate(adata, "batch", model=BatchNormAutoencoder(min_steps=5, n_epochs=1, n_refreshes=1, strength=1))
     assert capfd.readouterr() == ("", "")
-
-
-def test_global_states_are_left_alone(adata, brief):
-    numpy_before = np.random.get_state(legacy=False)  # noqa: NPY002 (the legacy state is what is watched)
-    torch_before, threads = torch.get_rng_state(), torch.get_num_threads()
-    deterministic, gradients = torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled()
-    integrate(adata, "batch", model=brief())
-    numpy_after = np.random.get_state(legacy=False)  # noqa: NPY002
-    np.testing.assert_array_equal(numpy_after["state"]["key"], numpy_before["state"]["key"])
-    assert numpy_after["state"]["pos"] == numpy_before["state"]["pos"]
-    assert torch.equal(torch.get_rng_state(), torch_before)
-    assert torch.get_num_threads() == threads
-    assert (torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled()) == (deterministic, gradients)
