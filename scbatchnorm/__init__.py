@@ -6,9 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scbatchnorm import datasets, metrics, nn, pl, pp, tl
+    from scbatchnorm._errors import ModelFileError, TrainingDivergedError
     from scbatchnorm._model import BatchNormAutoencoder
 
-__all__ = ["BatchNormAutoencoder", "datasets", "metrics", "nn", "pl", "pp", "tl"]
+__all__ = [
+    "BatchNormAutoencoder",
+    "ModelFileError",
+    "TrainingDivergedError",
+    "datasets",
+    "metrics",
+    "nn",
+    "pl",
+    "pp",
+    "tl",
+]
+
+_HOMES = {"BatchNormAutoencoder": "_model", "ModelFileError": "_errors", "TrainingDivergedError": "_errors"}
 
 # What a library does: the application decides where messages go.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -16,8 +29,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     """Import a part when it is first asked for: torch and scanpy take seconds, the command line's help needs neither."""
-    if name == "BatchNormAutoencoder":
-        return import_module("scbatchnorm._model").BatchNormAutoencoder
+    if name in _HOMES:
+        return getattr(import_module(f"scbatchnorm.{_HOMES[name]}"), name)
     if name in __all__:
         return import_module(f"scbatchnorm.{name}")
     msg = f"module {__name__!r} has no attribute {name!r}"

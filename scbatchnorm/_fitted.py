@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scbatchnorm import _anndata, _batches, _calibration, _device, _io
+from scbatchnorm import _anndata, _batches, _calibration, _device, _record
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.inspection import encoder_bound, shift_table, snapshot
@@ -60,6 +60,12 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
             Cells with the features of the fit, dense or sparse, (cells, features).
         batch
             Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
+
+        Raises
+        ------
+        ValueError
+            X has other features, values that are not finite, or cells farther from those of the fit than 1e12 times their spread; `batch`
+            names one that the fit did not have.
         """
         points, codes = self._encode(X, batch)
         return self.stem_.embed(self._latent(points, codes))
@@ -73,6 +79,12 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
             Embedding, shape (cells, components).
         batch
             Batch in which each cell is to be seen, shape (cells,). `None`: the average over all batches.
+
+        Raises
+        ------
+        ValueError
+            `Z` has another number of components, or values that are not finite or out of range as in `transform`; `batch` names one that
+            the fit did not have.
         """
         check_is_fitted(self)
         points = self.stem_.unembed(self._embedding(Z))
@@ -121,7 +133,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         Two models with the same fingerprint embed alike. `calibration_["fingerprint_of_fit"]` is that of the fit.
         """
         check_is_fitted(self)
-        return _io.fingerprint(self)
+        return _record.fingerprint(self)
 
     def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> np.ndarray:
         """Names of the dimensions of the embedding; `input_features` is there for scikit-learn and ignored."""

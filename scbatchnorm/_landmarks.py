@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scbatchnorm._typing import Codes, Floats
 
 # Cells kept of each batch, and landmarks that a value is the mean of.
-_PER_BATCH = 500
+PER_BATCH = 500
 _NEAR = 15
 
 
@@ -28,7 +28,7 @@ class Landmarks:
     @classmethod
     def keep(cls, points: Floats, codes: Codes, values: Floats, rng: np.random.Generator) -> Landmarks:
         """At most 500 random ones of each batch."""
-        rows = _anchors.sketch(codes, _PER_BATCH, rng)
+        rows = _anchors.sketch(codes, PER_BATCH, rng)
         return cls(points[rows], codes[rows].astype(np.int64), values[rows].astype(np.float32))
 
     def at(self, points: Floats, codes: Codes | None = None) -> Floats:

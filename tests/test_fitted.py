@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from scbatchnorm import BatchNormAutoencoder, _calibration, _io
+from scbatchnorm import BatchNormAutoencoder, _calibration, _record, _restore
 from scbatchnorm.nn import MixedBatchNorm
 from scbatchnorm.nn._statistics import BatchStatistics
 from scbatchnorm.nn.network import NORMS
@@ -76,9 +76,9 @@ def test_recalibration_on_the_cells_of_the_fit_is_the_calibration_of_the_fit(mod
 
 def test_record_says_which_cells_the_statistics_are_of(model, X, batch):
     model.recalibrate(X[::2], batch[::2])
-    record = _io.to_record(model)
+    record = _record.to_record(model)
     assert record["fingerprint"] == model.fingerprint() != record["calibration"]["fingerprint_of_fit"]
-    again = _io.from_record(BatchNormAutoencoder, record, where="here")
+    again = _restore.from_record(BatchNormAutoencoder, record, where="here")
     assert again.fingerprint() == model.fingerprint()
     assert again.calibration_ == model.calibration_
 
@@ -129,7 +129,7 @@ def test_every_norm_works_end_to_end(brief, norm, statistics):
     assert np.isfinite(model.inverse_transform(embedding, batch)).all()
     alone = np.concatenate([model.transform(X[i : i + 1], batch[i : i + 1]) for i in range(0, 90, 10)])
     np.testing.assert_allclose(alone, embedding[::10], atol=2e-4)
-    again = _io.from_record(BatchNormAutoencoder, _io.to_record(model), where="here")
+    again = _restore.from_record(BatchNormAutoencoder, _record.to_record(model), where="here")
     np.testing.assert_array_equal(again.transform(X, batch), embedding)
     layers = [m for m in model.network_.modules() if isinstance(m, MixedBatchNorm)]
     assert all(layer.statistics == statistics for layer in layers)

@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _plain_warnings(), _logging_to_stderr(verbose=args.verbose):
             return args.run(args)
-    except KeyboardInterrupt:
-        print("scbatchnorm: interrupted, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["scbatchnorm: interrupted, nothing was written", *map(str, interrupt.args)]), file=sys.stderr)
         return _INTERRUPTED
-    except (KeyError, ValueError, OSError, ImportError) as error:
+    except (KeyError, ValueError, OSError, ImportError, ArithmeticError) as error:
         # str() of a KeyError is the repr of its message.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         _say("error", text)

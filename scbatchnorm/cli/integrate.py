@@ -7,8 +7,9 @@ import logging
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from scbatchnorm import _atomic
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="torch device, such as cpu or cuda (default: %(default)s)")
     parser.add_argument("--key-added", metavar="KEY", help="write to obsm[KEY], varm[KEY] and uns[KEY]")
+    parser.add_argument(
+        "--save-model", type=Path, metavar="FILE", help="write the fitted model as well, such as model.safetensors"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE",
+        help="file to note progress in: the same command goes on from there if it was killed; needs a single --strength",
+    )  # fmt: skip
     _options.add_overwrite(parser)
 
 
@@ -49,9 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if args.normalize and args.use_rep is not None:
         msg = "--normalize and --use-rep exclude each other: a representation is not normalised."
         raise ValueError(msg)
+    if args.save_model is not None:
+        _atomic.check_target("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
     start = time.perf_counter()
-    from scbatchnorm import _anndata, pp
+    from scbatchnorm import BatchNormAutoencoder, _anndata, pp
 
+    how = _how(args)
     adata = _files.read(args.input)
     if args.normalize:
         _normalize(adata, args.batch_key, layer=args.layer)
@@ -60,24 +71,39 @@ def run(args: argparse.Namespace) -> int:
         _options.one_or_all(args.batch_key),
         layer=None if args.normalize else args.layer,
         use_rep=args.use_rep,
-        strength=args.strength,
-        rng=args.seed,
-        device=args.device,
+        **how,
         key_added=args.key_added,
     )
     keys = _anndata.Keys.of(args.key_added)
     record = adata.uns[keys.uns]
     if record["stopped"] == "interrupted":
         # Training keeps what it has so far when interrupted; from here nobody can judge whether that is enough.
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*[f"the same command goes on from {file}" for file in [args.checkpoint] if file])
+    if args.save_model is not None:
+        BatchNormAutoencoder.from_anndata(adata, key=keys.uns).save(args.save_model, overwrite=args.overwrite)
     _files.write(adata, args.output)
     n_cells, n_components = adata.obsm[keys.obsm].shape
+    if args.save_model is not None:
+        print(f"wrote {args.save_model}: the model")
     print(f"strength {record['strength']['value']:.2f}: {record['strength']['reason']}")
     print(
         f"wrote {args.output}: obsm[{keys.obsm!r}], {n_cells} cells x {n_components} components, "
         f"{len(record['batch_levels'])} batches, {time.perf_counter() - start:.0f} s"
     )
     return 0
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of the fit: on a model where there is a checkpoint, which is one of its parameters."""
+    options = {"strength": args.strength, "rng": args.seed, "device": args.device}
+    if args.checkpoint is None:
+        return options
+    if isinstance(args.strength, list):
+        msg = "--checkpoint needs a single --strength; the path of several is not kept."
+        raise ValueError(msg)
+    from scbatchnorm import BatchNormAutoencoder
+
+    return {"model": BatchNormAutoencoder(**options, checkpoint=args.checkpoint)}
 
 
 def _normalize(adata: AnnData, batch_keys: list[str], *, layer: str | None) -> None:

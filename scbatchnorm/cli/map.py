@@ -24,7 +24,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What is mapped onto what, how, and where it is written."""
     parser.add_argument("input", type=Path, help="file with new cells, log-normalised, .h5ad or .zarr")
     parser.add_argument(
-        "--reference", type=Path, required=True, help="integrated file, .h5ad or .zarr; it is not changed"
+        "--reference",
+        type=Path,
+        required=True,
+        help="integrated file, .h5ad or .zarr, or a saved model; it is not changed",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, .h5ad or .zarr")
     parser.add_argument(

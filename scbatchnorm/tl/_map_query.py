@@ -59,11 +59,11 @@ def map_query(
         New cells, log-normalised like the reference. Give it all genes, not its own variable ones.
     reference
         The AnnData that :func:`scbatchnorm.pp.integrate` wrote to (expression is not needed), the path of its file (.h5ad
-        or .zarr), or a fitted estimator.
+        or .zarr), a fitted estimator, or the path of the file that its `save` wrote.
     batch_key
         Column of `query.obs` with the batch of each cell, or several that are combined. `None`: all cells are one new batch.
     label_keys
-        Columns of `reference.obs` with labels to transfer. Needs the reference's cells: not with an estimator.
+        Columns of `reference.obs` with labels to transfer. Needs the reference's cells: not with an estimator or its file.
     known_batches
         Names of batches in `query` that *are* batches of the reference: more cells of the same experiment. They are
         placed as the reference's own cells were. All other batches are new, even if the reference has a batch of
@@ -113,13 +113,14 @@ def map_query(
     KeyError
         A key names nothing in `query` or `reference`, or the reference is not integrated.
     ValueError
-        Fewer than half of the genes are found; values are raw counts, negative or not finite; the reference's weights
+        Fewer than half of the genes are found; values are raw counts, negative, not finite or beyond 1e12; the reference's weights
         are not complete or were changed; a cell has no batch; a parameter is out of range. `query` is unchanged.
 
     Warns
     -----
     UserWarning
-        A batch could not be moved onto the reference: it has fewer than 20 cells, or no anchors.
+        A batch could not be moved onto the reference: it has fewer than 20 cells, or no anchors; values are larger than
+        log-normalised ones can be.
 
     Examples
     --------

@@ -54,7 +54,7 @@ def read(
     KeyError
         It is not integrated, or has no such columns.
     ValueError
-        It is an estimator that is not fitted, or of which labels are wanted; or its record is not complete.
+        It is an estimator that is not fitted, or of which labels are wanted; or its record or file is not a whole model.
     TypeError
         It is something else.
     """
@@ -64,7 +64,7 @@ def read(
     if isinstance(reference, AnnData):
         return _of_anndata(reference, keys, label_keys)
     if not isinstance(reference, BatchNormAutoencoder):
-        msg = f"reference must be an integrated AnnData, the path of its file or a fitted BatchNormAutoencoder; got {type(reference).__name__}."
+        msg = f"reference must be an integrated AnnData, a fitted BatchNormAutoencoder, or the path of the file of either; got {type(reference).__name__}."
         raise TypeError(msg)
     try:
         check_is_fitted(reference)
@@ -72,7 +72,7 @@ def read(
         msg = "reference must be fitted: it is a BatchNormAutoencoder that has seen no cells."
         raise ValueError(msg) from error
     if label_keys:
-        msg = f"label_keys={label_keys!r} needs the cells of the reference, which an estimator does not have: give the integrated AnnData or its file as reference."
+        msg = f"label_keys={label_keys!r} needs the cells of the reference, which a model alone does not have: give the integrated AnnData or its file as reference."
         raise ValueError(msg)
     return Reference(reference)
 
@@ -120,14 +120,13 @@ def _labelled(reference: AnnData, label_key: str, points: Floats) -> Labelled:
     return Labelled(points[given], codes, np.asarray(names, dtype=str))
 
 
-def _from_file(path: Path, keys: Keys) -> AnnData:
-    """The annotation, embedding and record in a file; expression is left where it is."""
-    if path.suffix not in _SUFFIXES:
-        msg = f"reference must be a file that ends in .h5ad or .zarr; got {path}."
-        raise ValueError(msg)
+def _from_file(path: Path, keys: Keys) -> AnnData | BatchNormAutoencoder:
+    """A saved model, or the annotation, embedding and record in a file of cells; expression is left where it is."""
     if not path.exists():
         msg = f"reference does not exist: {path}."
         raise FileNotFoundError(msg)
+    if path.suffix not in _SUFFIXES:
+        return BatchNormAutoencoder.load(path)
     with _opened(path) as file:
         obs = ad.io.read_elem(file["obs"])
         found = {

@@ -40,10 +40,10 @@ def quick(monkeypatch):
     """Training with few steps: here only what surrounds it is tested."""
     integrate = pp.integrate
 
-    def few_steps(adata, batch_key, *, strength, rng, device="auto", layer=None, use_rep=None, key_added=None):
+    def few_steps(adata, batch_key, *, model=None, layer=None, use_rep=None, key_added=None, **params):
         from scbatchnorm import BatchNormAutoencoder
 
-        model = BatchNormAutoencoder(strength=strength, rng=rng, device=device, max_steps=30)
+        model = (model or BatchNormAutoencoder(**params)).set_params(max_steps=30)
         integrate(adata, batch_key, model=model, layer=layer, use_rep=use_rep, key_added=key_added)
 
     monkeypatch.setattr(pp, "integrate", few_steps)

@@ -6,7 +6,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from scbatchnorm import pp
+from scbatchnorm import BatchNormAutoencoder, pp
 from tests.cli.conftest import run
 
 
@@ -185,4 +185,50 @@ def test_interrupt(source, tmp_path, capsys, monkeypatch, during):
     monkeypatch.setattr(pp, "integrate", interrupted)
     assert run("integrate", source, "-o", tmp_path / "out.h5ad", "--batch-key", "batch") == 130
     assert capsys.readouterr().err == "scbatchnorm: interrupted, nothing was written\n"
+    assert not list(tmp_path.iterdir())
+    if during == "training":
+        code = run(
+            "integrate", source, "-o", tmp_path / "out.h5ad", "--batch-key", "batch", "--checkpoint", tmp_path / "c"
+        )
+        assert code == 130
+        assert capsys.readouterr().err == (
+            f"scbatchnorm: interrupted, nothing was written; the same command goes on from {tmp_path / 'c'}\n"
+        )
+
+
+@pytest.mark.usefixtures("quick")
+def test_model_and_checkpoint(source, tmp_path, capsys):
+    """The model alone is enough to map onto; the checkpoint makes the same command end at once."""
+    model, checkpoint, out = (tmp_path / name for name in ("model.safetensors", "checkpoint", "out.h5ad"))
+    arguments = ["integrate", source, "-o", out, "--batch-key", "batch", "--strength", "1"]
+    assert run(*arguments, "--save-model", model, "--checkpoint", checkpoint) == 0
+    assert f"wrote {model}: the model" in capsys.readouterr().out
+    written = ad.read_h5ad(out)
+    loaded = BatchNormAutoencoder.load(model)
+    np.testing.assert_array_equal(loaded.transform(written.X, written.obs["batch"]), written.obsm["X_scbatchnorm"])
+    assert run(*arguments, "--save-model", model) == 2
+    assert "-o/--output exists already" in capsys.readouterr().err
+    before = checkpoint.read_bytes()
+    assert run(*arguments, "--save-model", model, "--checkpoint", checkpoint, "--overwrite") == 0
+    assert checkpoint.read_bytes() == before
+    assert BatchNormAutoencoder.load(model).fingerprint() == loaded.fingerprint()
+    assert run("map", source, "--reference", model, "-o", tmp_path / "mapped.h5ad", "--batch-key", "batch") == 0
+    assert ad.read_h5ad(tmp_path / "mapped.h5ad").obsm["X_scbatchnorm"].shape == written.obsm["X_scbatchnorm"].shape
+
+
+def test_checkpoint_of_several_strengths(source, tmp_path, capsys):
+    code = run(
+        "integrate",
+        source,
+        "-o",
+        tmp_path / "out.h5ad",
+        "--batch-key",
+        "batch",
+        "--strength",
+        "0,1",
+        "--checkpoint",
+        tmp_path / "c",
+    )
+    assert code == 2
+    assert "--checkpoint needs a single --strength" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

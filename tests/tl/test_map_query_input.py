@@ -6,9 +6,10 @@ import copy
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
-from scbatchnorm import BatchNormAutoencoder
+from scbatchnorm import BatchNormAutoencoder, ModelFileError
 from scbatchnorm.pp import integrate
 from scbatchnorm.tl import map_query
 from tests.compare import digest
@@ -152,13 +153,29 @@ def test_wrong_kinds_of_reference(reference, query, brief, tmp_path):
         map_query(query, brief())
     with pytest.raises(TypeError, match="reference must be an integrated AnnData.* got dict"):
         map_query(query, {})
-    with pytest.raises(ValueError, match="reference must be a file that ends in .h5ad or .zarr"):
+    for name in ("none.h5ad", "none.pt"):
+        with pytest.raises(FileNotFoundError, match="reference does not exist"):
+            map_query(query, tmp_path / name)
+    (tmp_path / "model.pt").write_text("nothing")
+    with pytest.raises(ModelFileError, match="is no model that scbatchnorm wrote"):
         map_query(query, tmp_path / "model.pt")
-    with pytest.raises(FileNotFoundError, match="reference does not exist"):
-        map_query(query, tmp_path / "none.h5ad")
     (tmp_path / "broken.h5ad").write_text("nothing")
     with pytest.raises(OSError, match="reference cannot be read"):
         map_query(query, tmp_path / "broken.h5ad")
+
+
+def test_saved_model_is_a_reference(reference, query, tmp_path):
+    """Like the AnnData it is of, but for the labels."""
+    BatchNormAutoencoder.from_anndata(reference).save(tmp_path / "model.safetensors")
+    expected = map_query(query, reference, copy=True)
+    assert expected is not None
+    for path in (tmp_path / "model.safetensors", str(tmp_path / "model.safetensors")):
+        mapped = map_query(query, path, copy=True)
+        assert mapped is not None
+        np.testing.assert_array_equal(mapped.obsm["X_scbatchnorm"], expected.obsm["X_scbatchnorm"])
+        pd.testing.assert_frame_equal(mapped.obs, expected.obs)
+    with pytest.raises(ValueError, match="needs the cells of the reference, which a model alone does not have"):
+        map_query(query, tmp_path / "model.safetensors", label_keys="cell_type")
 
 
 def test_labels_that_are_missing_do_not_vote(reference, query):
