@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from scbatchnorm import _container
 from scbatchnorm._calibration import calibrate
+from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.inspection import drift, shift_table, snapshot
 
 if TYPE_CHECKING:
+    from scbatchnorm._container import Arrays, Content
     from scbatchnorm._typing import Codes, Floats, Labels
     from scbatchnorm.nn.inspection import Snapshot
     from scbatchnorm.nn.network import Autoencoder
@@ -41,6 +44,14 @@ class History:
             row = {"epoch": len(self.rows), "step": step, "refresh": refresh, **losses, "learning_rate": learning_rate}
             self.rows.append(row)
             self.steps = []
+
+    def load(self, rows: Any) -> None:
+        """Go on from `rows` of an earlier run."""
+        columns = empty_history().dtypes
+        if not np.isfinite([[row[name] for name in columns.index] for row in rows]).all():
+            msg = "the history is not finite"
+            raise ValueError(msg)
+        self.rows = [{str(name): kind.type(row[name]).item() for name, kind in columns.items()} for row in rows]
 
     def frame(self) -> pd.DataFrame:
         """One row per epoch."""
@@ -77,18 +88,41 @@ class ShiftHistory:
         self.tables: list[pd.DataFrame] = []
 
     def look(self, network: Autoencoder, step: int) -> None:
-        """Take down the shift at this step, with the statistics that the network would be frozen with."""
-        frozen = copy.deepcopy(network)
-        # Moving averages would lag, and start at nothing; a generator of its own, for training must not notice.
-        calibrate(frozen, self.points, self.codes, self.n_neighbors, np.random.default_rng(0))
-        device = next(frozen.parameters()).device
-        x, codes = torch.from_numpy(self.points).to(device), torch.from_numpy(self.codes).to(device)
-        now = snapshot(frozen, x, codes, network.n_batches)
+        """Take down the shift at this step."""
+        now = self._now(network)
         moved = drift(now, self.last)
         table = shift_table(now, [str(level) for level in range(network.n_batches)])
         places = zip(table["layer"], table["position"], strict=True)
         self.tables.append(table.assign(step=step, drift=[moved[place] for place in places]))
         self.last = now
+
+    def state(self) -> tuple[Content, Arrays]:
+        """What was taken down so far, as a checkpoint holds it."""
+        places = [] if self.last is None else [list(place) for place in self.last]
+        moments = [] if self.last is None else list(self.last.values())
+        arrays = {f"{i}.{name}": part.numpy() for i, m in enumerate(moments) for name, part in vars(m).items()}
+        return {"tables": [_container.table(frame) for frame in self.tables], "places": places}, arrays
+
+    def load(self, content: Content, arrays: Arrays, network: Autoencoder) -> None:
+        """Go on from a `state` of a training of such a `network`."""
+        self.tables = [pd.DataFrame(columns).astype(empty_shift_history().dtypes) for columns in content["tables"]]
+        parts = [_container.part(arrays, f"{i}.") for i in range(len(content["places"]))]
+        moments = [Moments(**{name: torch.from_numpy(value) for name, value in part.items()}) for part in parts]
+        self.last = dict(zip(map(tuple, content["places"]), moments, strict=True)) or None
+        levels = {str(level) for level in range(network.n_batches)}
+        strangers = any(not levels.issuperset(table["batch"]) for table in self.tables)
+        if strangers or (self.last is not None and _shapes(self.last) != _shapes(self._now(network))):
+            msg = "the recorded shift is that of another network"
+            raise ValueError(msg)
+
+    def _now(self, network: Autoencoder) -> Snapshot:
+        """Moments with the statistics that the network would be frozen with at this moment."""
+        frozen = copy.deepcopy(network)
+        # Moving averages would lag, and start at nothing; a generator of its own, for training must not notice.
+        calibrate(frozen, self.points, self.codes, self.n_neighbors, np.random.default_rng(0))
+        device = next(frozen.parameters()).device
+        x, codes = torch.from_numpy(self.points).to(device), torch.from_numpy(self.codes).to(device)
+        return snapshot(frozen, x, codes, network.n_batches)
 
     def frame(self) -> pd.DataFrame:
         """One row per look, layer, position and batch, whose names are its codes."""
@@ -106,4 +140,8 @@ def empty_shift_history() -> pd.DataFrame:
 
 def name_batches(shift: pd.DataFrame, names: Labels) -> pd.DataFrame:
     """A history of shifts with the names of the batches for their codes."""
-    return shift.assign(batch=[str(names[int(code)]) for code in shift["batch"]])
+    return shift.assign(batch=np.array([str(names[int(code)]) for code in shift["batch"]], dtype=object))
+
+
+def _shapes(found: Snapshot) -> dict[tuple[str, str, str], list[torch.Size]]:
+    return {place: [moment.weight.shape, moment.mean.shape, moment.square.shape] for place, moment in found.items()}

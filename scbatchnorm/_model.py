@@ -11,9 +11,9 @@ from sklearn.utils.validation import validate_data
 from scbatchnorm import (
     _batches,
     _calibration,
+    _checkpoint,
     _device,
     _history,
-    _io,
     _offsets,
     _parameters,
     _reference,
@@ -22,13 +22,14 @@ from scbatchnorm import (
     _trainer,
     _training,
 )
-from scbatchnorm._fitted import FittedAutoencoder
+from scbatchnorm._errors import TrainingDivergedError
+from scbatchnorm._persistent import PersistentAutoencoder
 
 if TYPE_CHECKING:
+    import os
     from typing import Self
 
     import torch
-    from anndata import AnnData
     from numpy.typing import ArrayLike
     from sklearn.utils import Tags
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class BatchNormAutoencoder(FittedAutoencoder):
+class BatchNormAutoencoder(PersistentAutoencoder):
     """Autoencoder that harmonises batches, with BatchNorm over minibatches that mix them all.
 
     A linear stem (principal components) is followed by a residual network. Between them batches are moved onto each
@@ -93,11 +94,14 @@ class BatchNormAutoencoder(FittedAutoencoder):
     record_shift
         Whether to keep, at each refresh, how far batches are apart at each normalisation, and how far its input moved.
     rng
-        Seed or generator. The same seed gives bitwise the same result on the same machine with the same number of threads.
+        Seed or generator. The same seed gives bitwise the same result on the same machine, whatever the number of threads.
     device
         `"auto"`: CUDA where there is one, else the CPU. Any torch device otherwise.
     progress
         Progress bar: `None` shows it in terminals and notebooks, not in logs.
+    checkpoint
+        File in which `fit` notes after each refresh how far it is. If it is killed, the same `fit` (same data, parameters and versions)
+        goes on from there, and ends as if it had not been. It stays there afterwards, and is replaced by the next fit that names it.
 
     Attributes
     ----------
@@ -162,6 +166,7 @@ class BatchNormAutoencoder(FittedAutoencoder):
         rng: int | np.random.Generator | None = 0,
         device: str | torch.device = "auto",
         progress: bool | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.n_components = n_components
         self.n_latent = n_latent
@@ -189,6 +194,7 @@ class BatchNormAutoencoder(FittedAutoencoder):
         self.rng = rng
         self.device = device
         self.progress = progress
+        self.checkpoint = checkpoint
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -209,7 +215,10 @@ class BatchNormAutoencoder(FittedAutoencoder):
         Raises
         ------
         ValueError
-            A parameter, X or `batch` is not what it must be; the message names it.
+            A parameter, X or `batch` is not what it must be, values are not finite or beyond 1e12, or the checkpoint is of another fit; the
+            message names it.
+        TrainingDivergedError
+            Losses were no longer finite. The model is fitted all the same, with the last good weights.
         """
         _parameters.check(self)
         device = _device.resolve_device(self.device)
@@ -219,47 +228,61 @@ class BatchNormAutoencoder(FittedAutoencoder):
         codes, self.batches_ = _batches.factorize(batch, matrix.shape[0])
         self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
         rng = np.random.default_rng(self.rng)
-        plain, leading = _stem.fit(matrix, self.stem, self.n_components, self.n_latent, rng)
-        points = leading.encode(matrix)
-        self.strength_ = _strength.decide(self.strength, points, codes, rng)
-        logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
-        self.stem_ = leading if self.strength_.value > 0 else plain
-        self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
-        self.network_, self.stopped_ = None, "not trained"
-        rows = self.strength_.affected(points, codes)
+        checkpoint = _checkpoint.Checkpoint.of(self, matrix, codes, rng, device)
+        if checkpoint.resume(self):
+            points = self.stem_.encode(matrix)
+        else:
+            points = self._prepare(matrix, codes, rng)
+            checkpoint.begin(self)
+        self.network_, self.stopped_, trouble = None, "not trained", ""
         self.history_, self.shift_history_ = _history.empty_history(), _history.empty_shift_history()
+        rows = self.strength_.affected(points, codes)
         if self.strength_.value > 0:
-            if self.offsets:
-                self.offsets_ = _offsets.find(matrix[rows], points[rows], codes[rows], self.n_neighbors, rng)
-            self._train(points[rows] - self.offsets_[codes[rows]], codes[rows], rng, device)
+            trouble = self._train(points[rows] - self.offsets_[codes[rows]], codes[rows], rng, device, checkpoint)
         self.reference_ = _reference.keep(self, matrix, codes, rng)
         self.calibration_ = {"by": "fit", "n_cells": len(codes[rows]), "fingerprint_of_fit": self.fingerprint()}
+        if trouble:
+            raise TrainingDivergedError(trouble, self)
         return self
 
     def fit_transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
         """Fit to `X` and `batch`, and return their embedding; see `fit` and `transform`."""
         return self.fit(X, batch).transform(X, batch)
 
-    @classmethod
-    def from_anndata(cls, adata: AnnData, *, key: str = "scbatchnorm") -> Self:
-        """The model that `pp.integrate` left in `adata.uns[key]`, bit for bit; no file is read and no code run.
+    def _prepare(self, X: Matrix, codes: Codes, rng: np.random.Generator) -> Floats:
+        """Stem, strength and offsets; returns the coordinates of the cells, shape (cells, components)."""
+        plain, leading = _stem.fit(X, self.stem, self.n_components, self.n_latent, rng)
+        points = leading.encode(X)
+        self.strength_ = _strength.decide(self.strength, points, codes, rng)
+        logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
+        self.stem_ = leading if self.strength_.value > 0 else plain
+        self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
+        self.network_ = None
+        if self.strength_.value > 0 and self.offsets:
+            rows = self.strength_.affected(points, codes)
+            self.offsets_ = _offsets.find(X[rows], points[rows], codes[rows], self.n_neighbors, rng)
+        return points
 
-        Raises
-        ------
-        KeyError
-            `adata.uns` has no such key.
-        ValueError
-            What is there was not written by `pp.integrate`, or is not complete.
-        """
-        if key not in adata.uns:
-            available = ", ".join(map(str, adata.uns)) or "none"
-            msg = f"key={key!r} is not a key of adata.uns; keys: {available}. Run pp.integrate first."
-            raise KeyError(msg)
-        return _io.from_record(cls, adata.uns[key], where=f"adata.uns[{key!r}]")
-
-    def _train(self, points: Floats, codes: Codes, rng: np.random.Generator, device: torch.device) -> None:
-        trained = _training.train(points, codes, _trainer.Settings.of(self), rng, device=device, progress=self.progress)
+    def _train(
+        self,
+        points: Floats,
+        codes: Codes,
+        rng: np.random.Generator,
+        device: torch.device,
+        checkpoint: _checkpoint.Checkpoint,
+    ) -> str:
+        """Network and histories; returns what went wrong, if it did."""
+        trained = _training.train(
+            points,
+            codes,
+            _trainer.Settings.of(self),
+            rng,
+            device=device,
+            progress=self.progress,
+            checkpoint=checkpoint,
+        )
         self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
         self.shift_history_ = _history.name_batches(trained.shift_history, self.batches_)
         _calibration.calibrate(trained.network, points, codes, self.n_neighbors, rng)
         trained.network.cpu()
+        return trained.trouble

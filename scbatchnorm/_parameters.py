@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +54,13 @@ def _word(words: tuple[str, ...]) -> Rule:
     return lambda value: isinstance(value, str) and value in words, f"one of {', '.join(map(repr, words))}"
 
 
+_MOST_LAYERS = 100
 _NOT_NEGATIVE: Rule = (lambda value: _is_real(value) and value >= 0, "a number >= 0")
 
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        ("n_components", "n_latent", "n_hidden", "n_layers", "n_epochs", "min_steps", "max_steps"), _whole(1)
-    ),
+    **dict.fromkeys(("n_components", "n_latent", "n_hidden", "n_epochs", "min_steps", "max_steps"), _whole(1)),
+    # so many that no file can ask for a network that takes minutes to build
+    "n_layers": (lambda value: _is_whole(value) and 1 <= value <= _MOST_LAYERS, f"an int from 1 to {_MOST_LAYERS}"),
     **dict.fromkeys(("n_neighbors", "n_refreshes"), _whole(1)),
     # two cells of two batches
     "minibatch_size": _whole(4),
@@ -75,6 +77,10 @@ _RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("offsets", "record_shift"), (lambda value: isinstance(value, bool), "True or False")),
     "progress": (lambda value: value is None or isinstance(value, bool), "True, False or None"),
+    "checkpoint": (
+        lambda value: value is None or (isinstance(value, str | os.PathLike) and str(value) != ""),
+        "a path or None",
+    ),
     "rng": (
         lambda value: value is None or isinstance(value, np.random.Generator) or (_is_whole(value) and value >= 0),
         "an int >= 0, a numpy.random.Generator or None",

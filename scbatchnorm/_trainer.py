@@ -11,13 +11,14 @@ import torch
 import torch._dynamo  # the first optimiser of a process loads it anyway: seconds that belong to import, not to a fit
 from torch import nn
 
-from scbatchnorm import _losses
+from scbatchnorm import _container, _losses
 from scbatchnorm._flat import flatten
 from scbatchnorm._schedule import one_cycle
 from scbatchnorm.nn._statistics import Normalizer
 from scbatchnorm.nn.network import Autoencoder, discriminator
 
 if TYPE_CHECKING:
+    from scbatchnorm._container import Arrays
     from scbatchnorm._minibatch import Composition
     from scbatchnorm._typing import Floats
     from scbatchnorm.nn.network import AdversaryNorm, Norm
@@ -152,6 +153,67 @@ class Trainer:
             self.pull = float(np.clip(lack / _MIXING_LACK, 0, 1))
             logger.info("mixing lacks %.2f after the offsets: losses between batches count %.2f", lack, self.pull)
         self.push = float(np.clip(lack / _ADVERSARY_LACK, _ADVERSARY_LEAST, 1))
+
+    def state(self) -> Arrays:
+        """Everything that the steps from here on depend on, the random numbers of torch included."""
+        modules = {"network": self.network, "critic": self.critic}
+        parts = {f"{of}.{name}": value for of, module in modules.items() for name, value in module.state_dict().items()}
+        for i, parameter in enumerate(self._flat()):
+            parts |= {f"optimizer.{i}.{name}": value for name, value in self.optimizer.state[parameter].items()}
+        parts["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            parts["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        place = np.array([self.step_number, self.pull, self.push], dtype=np.float64)
+        return {name: value.cpu().numpy().copy() for name, value in parts.items()} | {"place": place}
+
+    def load(self, arrays: Arrays) -> None:
+        """Go on from a `state`.
+
+        Raises
+        ------
+        ValueError, KeyError
+            It is not that of such a training.
+        """
+        self._check(arrays)
+        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        for of, module in (("network", self.network), ("critic", self.critic)):
+            module.load_state_dict(_container.part(tensors, f"{of}."))
+        for i, parameter in enumerate(self._flat()):
+            found = _container.part(tensors, f"optimizer.{i}.")
+            self.optimizer.state[parameter] = {name: value.to(self.device) for name, value in found.items()}
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        step, self.pull, self.push = arrays["place"].tolist()
+        self.step_number = self.schedule.last_epoch = int(step)
+        rates = [
+            base * share(int(step))
+            for base, share in zip(self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.schedule._last_lr = rates
+
+    def _check(self, arrays: Arrays) -> None:
+        """Raise ValueError unless `arrays` are those of a `state` of such a training, and finite."""
+        expected = self.state()
+        if any(name.startswith("optimizer.") for name in arrays):
+            for i, parameter in enumerate(self._flat()):
+                like = parameter.detach().cpu().numpy()
+                moments = {f"optimizer.{i}.exp_avg": like, f"optimizer.{i}.exp_avg_sq": like}
+                expected |= {**moments, f"optimizer.{i}.step": np.zeros((), np.float32)}
+        for name in arrays.keys() | expected.keys():
+            found, like = arrays[name], expected[name]
+            if found.dtype != like.dtype or found.shape != like.shape or not np.isfinite(found).all():
+                msg = f"{name} has type {found.dtype} and shape {found.shape}, or is not finite"
+                raise ValueError(msg)
+        if not 0 <= arrays["place"][0] <= self.n_steps:
+            msg = f"step {arrays['place'][0]:g} of {self.n_steps}"
+            raise ValueError(msg)
+
+    def _flat(self) -> list[nn.Parameter]:
+        """What the optimiser moves."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     @property
     def learning_rate(self) -> float:

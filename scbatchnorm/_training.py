@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scbatchnorm import _anchors, _minibatch, _progress, _support
+from scbatchnorm import _anchors, _container, _interrupt, _minibatch, _progress, _support
+from scbatchnorm._checkpoint import Checkpoint, set_state
 from scbatchnorm._device import one_thread, seeded
+from scbatchnorm._errors import ModelFileError
 from scbatchnorm._history import History, ShiftHistory, empty_shift_history
 from scbatchnorm._trainer import Trainer
 from scbatchnorm._warn import warn
@@ -41,6 +43,7 @@ class Trained:
     history: pd.DataFrame
     stopped: str
     shift_history: pd.DataFrame
+    trouble: str = ""  # what went wrong, if it diverged
 
 
 def train(
@@ -51,6 +54,7 @@ def train(
     *,
     device: torch.device,
     progress: bool | None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a network on coordinates whose batches were already moved onto each other.
 
@@ -68,49 +72,147 @@ def train(
         Where the network is trained.
     progress
         Whether to show a bar over the steps; `None` shows it in terminals and notebooks.
+    checkpoint
+        Where it is noted how far training is, and where it goes on from if that was noted before.
     """
     n_batches = int(codes.max()) + 1
     _warn_of_noise(settings, n_batches)
-    with seeded(int(rng.integers(2**62)), device):
+    with seeded(int(rng.integers(2**62)), device), _interrupt.requests() as request:
         trainer = Trainer(points.shape[1], n_batches, settings.n_steps(len(points)), settings, device)
-        return _run(trainer, points, codes, rng, progress=progress)
+        bar = _progress.bar(trainer.n_steps, desc="scbatchnorm", unit="step", progress=progress)
+        shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
+        return _Loop(trainer, rng, History(), shift, bar, request, checkpoint or Checkpoint()).run(points, codes)
 
 
-def _run(trainer: Trainer, points: Floats, codes: Codes, rng: np.random.Generator, *, progress: bool | None) -> Trained:
-    """All rounds, or those up to where training ends early."""
-    settings, n_steps = trainer.settings, trainer.n_steps
-    history, stopped = History(), "completed"
-    shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
-    good = copy.deepcopy(trainer.network.state_dict())
-    bar = _progress.bar(n_steps, desc="scbatchnorm", unit="step", progress=progress)
-    with bar:
+@dataclass
+class _Loop:
+    """Rounds from one refresh of the anchors to the next."""
+
+    trainer: Trainer
+    rng: np.random.Generator
+    history: History
+    shift: ShiftHistory | None
+    bar: tqdm
+    request: _interrupt.Request
+    checkpoint: Checkpoint
+
+    def run(self, points: Floats, codes: Codes) -> Trained:
+        """All rounds, or those up to where training ends early."""
+        trainer, settings, n_steps = self.trainer, self.trainer.settings, self.trainer.n_steps
+        (first, stopped), trouble = self._resume(), ""
+        good = copy.deepcopy(trainer.network.state_dict())
+        with self.bar:
+            try:
+                for refresh in range(first, first if stopped else settings.n_refreshes):
+                    self._look()
+                    self._round(points, codes, round(n_steps * (refresh + 1) / settings.n_refreshes), refresh)
+                    good = copy.deepcopy(trainer.network.state_dict())
+                    stopped = "converged" if self.history.flat() else ""
+                    self._keep(refresh + 1, stopped)
+                    if stopped:
+                        break
+            except KeyboardInterrupt:
+                stopped = "interrupted"
+                warn(
+                    f"training was interrupted at step {trainer.step_number} of {n_steps}; the weights of that step are used."
+                )
+            except FloatingPointError as error:
+                stopped = "diverged"
+                trouble = (
+                    f"training diverged at step {trainer.step_number} of {n_steps} (losses {error}); the last good weights are "
+                    f"kept. A smaller learning_rate than {settings.learning_rate:g} may help."
+                )
+                trainer.network.load_state_dict(good)
+                self.checkpoint.remove()
+        stopped = stopped or "completed"
+        logger.info("training %s after %d steps", stopped, trainer.step_number)
+        self._look()
+        steps = empty_shift_history() if self.shift is None else self.shift.frame()
+        return Trained(trainer.network.eval(), self.history.frame(), stopped, steps, trouble)
+
+    def _look(self) -> None:
+        """Record the shift of the moment, if that is wanted."""
+        if self.shift is not None:
+            self.shift.look(self.trainer.network, self.trainer.step_number)
+
+    def _keep(self, refresh: int, stopped: str) -> None:
+        """Note that the rounds before `refresh` are done, and whether more are needed."""
+        if self.checkpoint.path is None:
+            return
+        shift, tensors = ({}, {}) if self.shift is None else self.shift.state()
+        ended = "completed" if refresh == self.trainer.settings.n_refreshes else ""
+        content = {"refresh": refresh, "stopped": stopped or ended, "history": self.history.rows, "shift": shift}
+        arrays = {f"trainer.{name}": value for name, value in self.trainer.state().items()}
+        self.checkpoint.keep(content, arrays | {f"shift.{name}": value for name, value in tensors.items()}, self.rng)
+
+    def _resume(self) -> tuple[int, str]:
+        """The round to begin with, and why no more are needed, by what an earlier run noted."""
+        if (saved := self.checkpoint.training()) is None:
+            self._keep(0, "")
+            return 0, ""
+        content, arrays = saved
         try:
-            for refresh in range(settings.n_refreshes):
-                until = round(n_steps * (refresh + 1) / settings.n_refreshes)
-                if shift is not None:
-                    shift.look(trainer.network, trainer.step_number)
-                _round(trainer, points, codes, until, refresh, rng, history, bar)
-                good = copy.deepcopy(trainer.network.state_dict())
-                if history.flat():
-                    stopped = "converged"
-                    break
-        except KeyboardInterrupt:
-            stopped = "interrupted"
-            warn(
-                f"training was interrupted at step {trainer.step_number} of {n_steps}; the weights of that step are used."
-            )
-        except FloatingPointError as error:
-            stopped = "diverged"
-            trainer.network.load_state_dict(good)
-            warn(
-                f"training diverged at step {trainer.step_number} of {n_steps} (losses {error}); the last good weights are "
-                f"used. A smaller learning_rate than {settings.learning_rate:g} may help."
-            )
-    logger.info("training %s after %d steps", stopped, trainer.step_number)
-    if shift is not None:
-        shift.look(trainer.network, trainer.step_number)
-    steps = empty_shift_history() if shift is None else shift.frame()
-    return Trained(trainer.network.eval(), history.frame(), stopped, steps)
+            self.trainer.load(_container.part(arrays, "trainer."))
+            self.history.load(content["history"])
+            if self.shift is not None:
+                self.shift.load(content["shift"], _container.part(arrays, "shift."), self.trainer.network)
+            set_state(self.rng, content["rng"])
+            first, stopped = int(content["refresh"]), content["stopped"]
+            if not 0 <= first <= self.trainer.settings.n_refreshes or stopped not in {"", "completed", "converged"}:
+                msg = f"refresh {first}, {stopped!r}"
+                raise ValueError(msg)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            msg = f"checkpoint={str(self.checkpoint.path)!r} cannot be used ({' '.join(str(error).split())}). Remove it to begin anew."
+            raise ModelFileError(msg) from error
+        self.bar.update(self.trainer.step_number)
+        logger.info("going on at step %d", self.trainer.step_number)
+        return first, stopped
+
+    def _round(self, points: Floats, codes: Codes, until: int, refresh: int) -> None:
+        """Anchors of a fresh sketch of the cells, and steps on these cells up to step `until`."""
+        trainer, device = self.trainer, self.trainer.device
+        rows = _anchors.sketch(codes, _anchors.per_batch(trainer.n_batches), self.rng)
+        codes = codes[rows]
+        x, batch = torch.from_numpy(points[rows]).to(device), torch.from_numpy(codes).to(device)
+        latent = trainer.embed(x, batch)
+        shared = _support.shared_states(latent, codes, trainer.settings.n_neighbors, self.rng)
+        trainer.ease(
+            1 - _support.mixing(latent, codes, np.square(shared.share.max(axis=1)), self.rng), first=refresh == 0
+        )
+        counterparts = torch.from_numpy(shared.counterparts).to(device)
+        partners = _anchors.Partners(shared.anchors, len(codes))
+        with one_thread(device):
+            try:
+                while trainer.step_number < until:
+                    self._epoch(x, batch, counterparts, partners, codes, until)
+                    self.history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
+            finally:
+                self.history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
+
+    def _epoch(
+        self,
+        x: torch.Tensor,
+        batch: torch.Tensor,
+        counterparts: torch.Tensor,
+        partners: _anchors.Partners,
+        codes: Codes,
+        until: int,
+    ) -> None:
+        """One pass over the sketch, or what is left of it up to step `until`."""
+        trainer, settings = self.trainer, self.trainer.settings
+        for cells in _minibatch.epoch(codes, settings.minibatch_size, self.rng, composition=settings.minibatches):
+            anchored, partner = partners.draw(cells, self.rng)
+            joint = torch.from_numpy(np.concatenate([cells, partner])).to(x.device)
+            keep = torch.from_numpy(anchored).to(x.device)
+            losses = trainer.step(x[joint], batch[joint], counterparts[joint], keep, len(cells))
+            self.history.steps.append(losses)
+            self.bar.update()
+            if trainer.step_number % _REPORT == 0:
+                text = "reconstruction {:.2f}, anchors {:.2f}, adversary {:.2f}".format(*losses)
+                self.bar.set_postfix_str(text, refresh=False)
+            self.request.obey()
+            if trainer.step_number >= until:
+                return
 
 
 def _warn_of_noise(settings: Settings, n_batches: int) -> None:
@@ -130,60 +232,3 @@ def _warn_of_noise(settings: Settings, n_batches: int) -> None:
             f"batches, too few for statistics={settings.statistics!r}: statistics of fewer than {_FEW} cells are noise. Use "
             f"statistics='mixed', or minibatch_size={_FEW * n_batches} or more."
         )
-
-
-def _round(
-    trainer: Trainer,
-    points: Floats,
-    codes: Codes,
-    until: int,
-    refresh: int,
-    rng: np.random.Generator,
-    history: History,
-    bar: tqdm,
-) -> None:
-    """Anchors of a fresh sketch of the cells, and steps on these cells up to step `until`."""
-    device = trainer.device
-    rows = _anchors.sketch(codes, _anchors.per_batch(trainer.n_batches), rng)
-    codes = codes[rows]
-    x, batch = torch.from_numpy(points[rows]).to(device), torch.from_numpy(codes).to(device)
-    latent = trainer.embed(x, batch)
-    shared = _support.shared_states(latent, codes, trainer.settings.n_neighbors, rng)
-    trainer.ease(1 - _support.mixing(latent, codes, np.square(shared.share.max(axis=1)), rng), first=refresh == 0)
-    counterparts = torch.from_numpy(shared.counterparts).to(device)
-    partners = _anchors.Partners(shared.anchors, len(codes))
-    with one_thread(device):
-        try:
-            while trainer.step_number < until:
-                _epoch(trainer, x, batch, counterparts, partners, codes, until, rng, history, bar)
-                history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
-        finally:
-            history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
-
-
-def _epoch(
-    trainer: Trainer,
-    x: torch.Tensor,
-    batch: torch.Tensor,
-    counterparts: torch.Tensor,
-    partners: _anchors.Partners,
-    codes: Codes,
-    until: int,
-    rng: np.random.Generator,
-    history: History,
-    bar: tqdm,
-) -> None:
-    """One pass over the sketch, or what is left of it up to step `until`."""
-    settings = trainer.settings
-    for cells in _minibatch.epoch(codes, settings.minibatch_size, rng, composition=settings.minibatches):
-        anchored, partner = partners.draw(cells, rng)
-        joint = torch.from_numpy(np.concatenate([cells, partner])).to(x.device)
-        keep = torch.from_numpy(anchored).to(x.device)
-        losses = trainer.step(x[joint], batch[joint], counterparts[joint], keep, len(cells))
-        history.steps.append(losses)
-        bar.update()
-        if trainer.step_number % _REPORT == 0:
-            text = "reconstruction {:.2f}, anchors {:.2f}, adversary {:.2f}".format(*losses)
-            bar.set_postfix_str(text, refresh=False)
-        if trainer.step_number >= until:
-            return

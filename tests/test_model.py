@@ -67,6 +67,7 @@ WRONG: list[tuple[str, Any]] = [
         )
         for value in (0, -1, 2.0, True, "5", None)
     ],
+    ("n_layers", 101),
     *[("minibatch_size", value) for value in (3, 64.0, None)],
     *[("learning_rate", value) for value in (0, -1e-3, np.nan, np.inf, "1e-3", True)],
     *[(name, v) for name in ("weight_decay", "anchor_weight", "adversary_weight") for v in (-1, np.nan, np.inf, None)],
@@ -78,6 +79,7 @@ WRONG: list[tuple[str, Any]] = [
     *[("rng", value) for value in (-1, 0.5, "0", True, np.random.SeedSequence(0))],
     *[("device", value) for value in ("gpu", "cuda:99", None, 0.5)],
     *[("progress", value) for value in (1, "no")],
+    *[("checkpoint", value) for value in (1, "", True, b"bytes")],
 ]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scbatchnorm import BatchNormAutoencoder, _history, _io, _trainer
+from scbatchnorm import BatchNormAutoencoder, _history, _record, _restore, _trainer
 from scbatchnorm.nn.network import MINIBATCH_NORMS, NORMS
 from scbatchnorm.nn.normalization import STATISTICS, MixedBatchNorm
 from tests.conftest import expression, labels
@@ -162,5 +162,5 @@ def test_record_has_the_names_of_the_batches_and_survives():
     )
     model.fit(X, batch)
     assert set(model.shift_history_["batch"]) == {"a", "b", "c"}
-    again = _io.from_record(BatchNormAutoencoder, _io.to_record(model), where="here")
+    again = _restore.from_record(BatchNormAutoencoder, _record.to_record(model), where="here")
     pd.testing.assert_frame_equal(again.shift_history_, model.shift_history_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _anndata, _checks, _io, _path
+from scbatchnorm import _anndata, _checks, _path, _record
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm._warn import warn
 
@@ -99,12 +99,16 @@ def integrate(
     KeyError
         `batch_key`, `layer`, `use_rep` or `mask_var` name nothing in `adata`; the message lists what there is.
     ValueError
-        Cells without a batch; values that are not finite, negative, or raw counts; parameters out of range. `adata` is unchanged.
+        Cells without a batch; values that are not finite, beyond 1e12, negative, or raw counts; parameters out of range. `adata`
+        is unchanged.
+    TrainingDivergedError
+        Losses were no longer finite. `adata` is unchanged; the error has the `model`, with the last good weights.
 
     Warns
     -----
     UserWarning
-        There is only one batch; a batch has a single cell; training diverged or was interrupted.
+        There is only one batch; a batch has a single cell; values are larger than log-normalised ones can be; training was
+        interrupted.
 
     Examples
     --------
@@ -117,6 +121,9 @@ def integrate(
     """
     start = time.perf_counter()
     keys = _anndata.Keys.of(key_added)
+    if not isinstance(copy, Integral | np.bool_):
+        msg = f"copy must be True or False; got {copy!r}."
+        raise ValueError(msg)
     # A path is measured on a fit of full strength.
     strengths, strength = (None, strength) if isinstance(strength, str | Real) else (_path.check(strength), 1.0)
     estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
@@ -138,7 +145,7 @@ def integrate(
         logger.info("strength %.2f: %s", estimator.strength_.value, estimator.strength_.reason)
     embedding = estimator.transform(features.matrix, batch)
     loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
-    record = _io.to_record(estimator)
+    record = _record.to_record(estimator)
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
     record |= {
         name: value for name, value in (("layer", layer), ("use_rep", use_rep), ("path", path)) if value is not None
