@@ -222,7 +222,17 @@ def _keys(batch_key: Any) -> str | list[str]:
 
 
 def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | None, record: dict[str, Any]) -> None:
-    """Write a result; `loadings` (n_vars, components) are left out for a representation."""
+    """Write a result; `loadings` (n_vars, components) are left out for a representation.
+
+    Raises
+    ------
+    ValueError
+        A coordinate is not finite: nothing is written.
+    """
+    if not np.isfinite(embedding).all():
+        cells = int((~np.isfinite(embedding).all(axis=1)).sum())
+        msg = f"the model gives {cells} of {len(embedding)} cells coordinates that are not finite; nothing was written. Is it damaged, or from somebody you do not know?"
+        raise ValueError(msg)
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)

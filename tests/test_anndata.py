@@ -108,3 +108,15 @@ def test_choices_of_genes_that_are_none(value, adata):
     adata.var["use"] = choices
     with pytest.raises(ValueError, match=r"adata\.var\['use'\] must hold True or False for each gene"):
         _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_coordinates_that_are_not_finite_are_not_written(value, adata):
+    embedding = np.zeros((90, 2), np.float32)
+    embedding[3, 1] = value
+    with pytest.raises(
+        ValueError, match="the model gives 1 of 90 cells coordinates that are not finite; nothing was written"
+    ):
+        _anndata.write(adata, _anndata.Keys.of(None), embedding=embedding, loadings=None, record={})
+    assert not adata.obsm
+    assert not adata.uns
