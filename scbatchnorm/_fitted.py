@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scbatchnorm import _anndata, _batches, _calibration, _device, _record
+from scbatchnorm import _anndata, _batches, _calibration, _device, _matrix, _record
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.inspection import encoder_bound, shift_table, snapshot
@@ -36,6 +36,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
     """The part of `BatchNormAutoencoder` that uses what `fit` has set and no hyperparameter of training."""
 
     n_neighbors: int
+    stem: str
     rng: int | np.random.Generator | None
     batches_: Labels
     features_: Labels
@@ -167,7 +168,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
         codes = _batches.codes(batch, self.batches_, matrix.shape[0])
-        return self.stem_.encode(matrix), codes
+        return self.stem_.encode(_matrix.as_features(matrix, self.stem, where="X")), codes
 
     def _latent(self, points: Floats, codes: Codes) -> Floats:
         """Corrected components of the components `points` (cells, components) of cells of the batches `codes`."""

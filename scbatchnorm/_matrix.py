@@ -32,6 +32,11 @@ def as_array(values: Any, *, where: str) -> Floats:
     return _single(np.ascontiguousarray(values.toarray() if sparse.issparse(values) else values))
 
 
+def as_features(values: Any, stem: str, *, where: str) -> Matrix:
+    """`values` as a model with this kind of `stem` computes with them: expression as CSR, a representation as an array."""
+    return as_array(values, where=where) if stem == "identity" else as_csr(values, where=where)
+
+
 def real(values: Any, *, where: str) -> Any:
     """`values` as a numpy array, or as a CSR or CSC matrix, with two dimensions and of real numbers; not copied.
 

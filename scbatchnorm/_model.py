@@ -14,6 +14,7 @@ from scbatchnorm import (
     _checkpoint,
     _device,
     _history,
+    _matrix,
     _offsets,
     _parameters,
     _reference,
@@ -225,6 +226,7 @@ class BatchNormAutoencoder(PersistentAutoencoder):
         matrix: Matrix = validate_data(
             self, X, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2, ensure_min_features=2
         )
+        matrix = _matrix.as_features(matrix, self.stem, where="X")
         codes, self.batches_ = _batches.factorize(batch, matrix.shape[0])
         self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
         rng = np.random.default_rng(self.rng)
