@@ -54,13 +54,9 @@ def restored(record) -> BatchNormAutoencoder:
         ("h5ad", {}),
         ("zarr", {}),
         ("h5ad", {"strength": 0}),
-        ("zarr", {"strength": 0}),
         ("h5ad", {"n_latent": 5}),
         ("zarr", {"n_latent": 5, "strength": 0}),
-        ("h5ad", {"strength": 0.5}),
         ("h5ad", {"strength": "auto"}),
-        ("h5ad", {"norm": "layer", "n_layers": 1}),
-        ("h5ad", {"norm": "none", "offsets": False}),
         ("h5ad", {"statistics": "per_batch", "minibatch_size": 48}),
         ("zarr", {"norm": "switchable", "record_shift": True}),
         ("zarr", {"norm": "whitened", "dropout": 0.1, "adversary_norm": "spectral"}),
@@ -68,7 +64,7 @@ def restored(record) -> BatchNormAutoencoder:
         ("h5ad", {"n_hidden": np.int64(12), "learning_rate": np.float32(1e-3), "rng": np.int64(3)}),
     ],
     ids=str,
-)
+)  # other models, as files of their own, in test_io.py
 def test_file_holds_the_model(form, params, adata, brief, tmp_path):
     model = brief(**params)
     integrate(adata, "batch", model=model)

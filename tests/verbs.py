@@ -201,8 +201,8 @@ def uses(reference: ad.AnnData) -> dict[str, Use]:
             partial(tl.mixing, batch_key="batch", use_rep="X_two", label_key="cell_type"),
             place="X_pca", writes=MIXED, dense_only=True, copies=True,
         ),
-        "metrics.evaluate": Use(lambda adata: metrics.evaluate(adata, ["X_pca", "X_two"], **EVALUATE), place="X_pca", dense_only=True),
-        "nn.covariate_shift": Use(lambda adata: nn.covariate_shift(loaded(reference), adata), state="integrated"),
+        "metrics.evaluate": Use(lambda adata: metrics.evaluate(adata, ["X_pca", "X_two"], **EVALUATE), place="X_pca", dense_only=True, brief=True),
+        "nn.covariate_shift": Use(lambda adata: nn.covariate_shift(loaded(reference), adata), state="integrated", brief=True),
         "nn.covariate_shift, of a representation": Use(
             lambda adata: nn.covariate_shift(loaded(reference, "of_rep"), adata, key="of_rep"), place="X_pca", state="integrated", brief=True,
         ),
