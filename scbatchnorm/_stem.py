@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BLOCK = 1024
 _MOST_FEATURES = 4000
 _TALL = 3
+# Blocks at once, each with its products of features: many threads would take much memory.
+_MOST_THREADS = 8
 # What is smaller than this share of the data is rounding of float32; of what is smaller than the second, squares are.
 _ROUNDING = 1e-5
 _TINY = 1e-15
@@ -194,6 +196,7 @@ def _axes_of_covariance(X: Matrix, mean: Floats, codes: Codes, k: int, n_threads
         block = block - mean[codes[rows]]
         return block.T @ block
 
+    n_threads = min(n_threads, _MOST_THREADS)
     starts = range(0, X.shape[0], _BLOCK)
     with ThreadPoolExecutor(n_threads) as pool:
         for first in range(0, len(starts), n_threads):  # no more of them in memory at once

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
+from threadpoolctl import threadpool_limits
 
 from scbatchnorm import _stem
 
@@ -267,3 +268,13 @@ def test_leading_is_the_stem_of_fewer_components():
     same, also = _stem.fit(X, "pca", 8, 30, np.random.default_rng(0))
     np.testing.assert_allclose(also.encode(X), same.encode(X), atol=1e-5)
     assert len({id(kept) for kept in _stem.fit(X, "identity", 8, 3, np.random.default_rng(0))}) == 1
+
+
+@pytest.mark.parametrize("shape", [(700, 600), (5000, 400)], ids=["by ARPACK", "by the covariance"])
+def test_number_of_threads_changes_no_bit(shape):
+    X = sparse.csr_matrix(expression(*shape))
+    found = []
+    for n_threads in (1, 2, 5):
+        with threadpool_limits(n_threads, user_api="blas"):
+            found.append(fit_pca(X, 30, np.random.default_rng(0)).components.tobytes())
+    assert found[0] == found[1] == found[2]
