@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 from scipy.optimize import brentq
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._typing import Codes, Floats
 
 _BLOCK_CELLS = 500  # rows that are dense at one time
@@ -102,22 +104,24 @@ def draw_counts(
     library_size: float,
     rng: np.random.Generator,
     rng_dropout: np.random.Generator,
-) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Counts without and with the batch effect, both of shape (cells, genes); dense only a block at a time."""
-    truth, measured = [], []
+    *,
+    truth: bool,
+) -> Iterator[dict[str, sparse.csr_matrix]]:
+    """Counts of consecutive cells, all genes: `"X"` with the batch effect and, with `truth`, `"layers/truth"` without."""
     for start in range(0, batch.size, _BLOCK_CELLS):
         b, t = batch[start : start + _BLOCK_CELLS], cell_type[start : start + _BLOCK_CELLS]
         size = library_size * np.exp(rng.normal(0, 0.3, b.size))
         program = programs.by_type[t] + rng.normal(size=(b.size, 1)) * programs.activity
         survival = 1 - rng.random(program.shape)  # in (0, 1], shared by truth and measurement
-        truth.append(_counts(programs.base + program, size, survival))
         log_rates = programs.base + effects.shift[b] + effects.scale[b] * program
         counts = _counts(log_rates, size * effects.depth[b], survival)
         lost = rng_dropout.random(counts.nnz) < np.repeat(effects.dropout[b], np.diff(counts.indptr))
         counts.data[lost] = 0
         counts.eliminate_zeros()
-        measured.append(counts)
-    return sparse.vstack(truth, format="csr"), sparse.vstack(measured, format="csr")
+        block = {"X": counts}
+        if truth:
+            block["layers/truth"] = _counts(programs.base + program, size, survival)
+        yield block
 
 
 def _counts(log_rates: Floats, size: Floats, survival: Floats) -> sparse.csr_matrix:
@@ -126,15 +130,30 @@ def _counts(log_rates: Floats, size: Floats, survival: Floats) -> sparse.csr_mat
     With p = 1 / (1 + mean / 2), P(count >= m) = (1 - p)^m (1 + m p). The count is found from the real root m by
     Newton's method on the logarithm, for the few non-zero values only: many times faster than gamma and Poisson draws.
     """
-    rates = np.exp(log_rates)
-    mean = rates * (size / rates.sum(axis=1))[:, None]
-    p = 1 / (1 + mean / 2)
+    p = np.exp(log_rates)  # made into means, then into the p of the law: large arrays are slow to allocate
+    p *= (size / p.sum(axis=1))[:, None]
+    p /= 2
+    p += 1
+    np.divide(1, p, out=p)
     rows, genes = np.nonzero(survival < 1 - p**2)
-    p, target = p[rows, genes], np.log(survival[rows, genes])
+    counts = np.maximum(np.ceil(_root(p[rows, genes], np.log(survival[rows, genes]))) - 1, 1).astype(np.float32)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(p)))])
+    return sparse.csr_matrix((counts, genes.astype(np.int32), indptr.astype(np.int32)), shape=p.shape)
+
+
+def _root(p: Floats, target: Floats) -> Floats:
+    """The real m with log((1 - p)^m (1 + m p)) = `target`, all of shape (values,), after 12 of Newton's steps."""
     slope = np.log1p(-p)
-    m = np.ones_like(p)
-    for _ in range(12):  # concave and falling: the first step lands right of the root, then it is monotone
-        m -= (m * slope + np.log1p(m * p) - target) / (slope + p / (1 + m * p))
-    counts = np.maximum(np.ceil(m) - 1, 1).astype(np.float32)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(mean)))])
-    return sparse.csr_matrix((counts, genes.astype(np.int32), indptr.astype(np.int32)), shape=mean.shape)
+    root, m = np.empty_like(p), np.ones_like(p)
+    moving: Any = slice(None)
+    # Concave and falling: the first step lands right of the root, then it is monotone.
+    for _ in range(6):
+        before = m
+        for _ in range(2):
+            m = m - (m * slope + np.log1p(m * p) - target) / (slope + p / (1 + m * p))
+        root[moving] = m
+        # At the end it stands still, or goes back and forth by a rounding error: two steps more change nothing.
+        still = np.flatnonzero(m != before)
+        moving = still if isinstance(moving, slice) else moving[still]
+        m, p, target, slope = m[still], p[still], target[still], slope[still]
+    return root

@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from . import _simulation
+from . import _simulation, _sparse_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
     from ._typing import Codes
@@ -40,6 +42,8 @@ def simulate_batches(
     concentration: float = 2.0,
     private_type: bool = True,
     rng: int | np.random.Generator | None = 0,
+    truth: bool = True,
+    store: str | Path | None = None,
 ) -> AnnData:
     """Simulate negative binomial counts of several batches with known cell types and known truth.
 
@@ -72,15 +76,20 @@ def simulate_batches(
         Whether the last type exists in the last batch only, as `1 / n_types` of its cells.
     rng
         Seed or generator.
+    truth
+        Whether the truth is simulated as well; without it `X` is the same, in half the time.
+    store
+        A zarr or h5ad file, `"x.zarr"` or `"x.h5ad"`, that is written block by block: expression may be larger than
+        memory. It holds the values that would be in memory without it. Needs Dask, the extra `[scale]`.
 
     Returns
     -------
     Annotated data with cells in random order and these fields:
 
     `X` : :class:`scipy.sparse.csr_matrix` (shape `(n_cells, n_genes)`, dtype `float32`)
-        Counts with the batch effect.
+        Counts with the batch effect. With `store` a Dask array whose blocks, read from there, are such matrices.
     `layers["truth"]` : :class:`scipy.sparse.csr_matrix` (shape `(n_cells, n_genes)`, dtype `float32`)
-        Counts of the same cells without it.
+        Counts of the same cells without it, if `truth`. With `store` a Dask array as well.
     `obs["batch"]`, `obs["cell_type"]` : :class:`pandas.Categorical`
         `"batch_0"`, ... and `"type_0"`, ...
     `uns["simulation"]` : :class:`dict`
@@ -90,6 +99,12 @@ def simulate_batches(
     ------
     ValueError
         If a parameter is outside its range, or there are too few cells for every batch to have every type.
+    FileExistsError, FileNotFoundError, PermissionError
+        There is something at `store` already; its folder does not exist, or cannot be written to.
+    OSError
+        The store cannot be written, for instance because the disk is full. Then none is left.
+    ImportError
+        `store` is given and Dask is missing.
 
     Examples
     --------
@@ -113,6 +128,7 @@ def simulate_batches(
             f"types. Got {n_cells}."
         )
         raise ValueError(msg)
+    path = None if store is None else _sparse_store.check_target("store", store)
 
     # Independent streams: the truth stays the same whatever the effects are.
     rng_cells, rng_effects, rng_dropout = np.random.default_rng(rng).spawn(3)
@@ -122,7 +138,9 @@ def simulate_batches(
     programs = _simulation.draw_programs(n_genes, n_types, rng_cells)
     library_size = _simulation.library_size(programs, cell_type, density)
     effects = _simulation.draw_effects(n_batches, n_genes, batch_strength, rng_effects)
-    truth, measured = _simulation.draw_counts(batch, cell_type, programs, effects, library_size, rng_cells, rng_dropout)
+    blocks = _simulation.draw_counts(
+        batch, cell_type, programs, effects, library_size, rng_cells, rng_dropout, truth=truth
+    )
 
     simulation: dict[str, int | float | bool] = {
         "n_cells": n_cells,
@@ -145,7 +163,14 @@ def simulate_batches(
         index=_names("cell", n_cells),
     )
     var = pd.DataFrame(index=_names("gene", n_genes))
-    return ad.AnnData(measured, obs=obs, var=var, layers={"truth": truth}, uns={"simulation": simulation})
+    annotation = ad.AnnData(obs=obs, var=var, uns={"simulation": simulation})
+    if path is not None:
+        _sparse_store.write(path, annotation, blocks)
+        return _sparse_store.with_expression(path, annotation)
+    in_memory = list(blocks)
+    matrices = {name: sparse.vstack([block[name] for block in in_memory], format="csr") for name in in_memory[0]}
+    layers = {"truth": matrices["layers/truth"]} if truth else {}
+    return ad.AnnData(matrices["X"], obs=obs, var=var, layers=layers, uns=annotation.uns)
 
 
 def pbmc_planted(*, batch_strength: float = 1.0, rng: int | np.random.Generator | None = 0) -> AnnData:
