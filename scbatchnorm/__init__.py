@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scbatchnorm import datasets, metrics, nn, pl, pp, tl
-    from scbatchnorm._errors import ModelFileError, TrainingDivergedError
+    from scbatchnorm._errors import LostProcessError, ModelFileError, TrainingDivergedError
     from scbatchnorm._model import BatchNormAutoencoder
 
 __all__ = [
     "BatchNormAutoencoder",
+    "LostProcessError",
     "ModelFileError",
     "TrainingDivergedError",
     "datasets",
@@ -21,7 +22,10 @@ __all__ = [
     "tl",
 ]
 
-_HOMES = {"BatchNormAutoencoder": "_model", "ModelFileError": "_errors", "TrainingDivergedError": "_errors"}
+_HOMES = {
+    "BatchNormAutoencoder": "_model",
+    **dict.fromkeys(("LostProcessError", "ModelFileError", "TrainingDivergedError"), "_errors"),
+}
 
 # What a library does: the application decides where messages go.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

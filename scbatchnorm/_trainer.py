@@ -13,6 +13,7 @@ from torch import nn
 
 from scbatchnorm import _container, _losses
 from scbatchnorm._flat import flatten
+from scbatchnorm._parts import ALONE
 from scbatchnorm._schedule import one_cycle
 from scbatchnorm.nn._statistics import Normalizer
 from scbatchnorm.nn.network import Autoencoder, discriminator
@@ -20,6 +21,7 @@ from scbatchnorm.nn.network import Autoencoder, discriminator
 if TYPE_CHECKING:
     from scbatchnorm._container import Arrays
     from scbatchnorm._minibatch import Composition
+    from scbatchnorm._parts import Alone
     from scbatchnorm._typing import Floats
     from scbatchnorm.nn.network import AdversaryNorm, Norm
     from scbatchnorm.nn.normalization import Statistics
@@ -117,29 +119,39 @@ class Trainer:
         self.pull = self.push = 1.0
 
     def step(
-        self, x: torch.Tensor, codes: torch.Tensor, counterparts: torch.Tensor, anchored: torch.Tensor, n: int
+        self,
+        x: torch.Tensor,
+        codes: torch.Tensor,
+        counterparts: torch.Tensor,
+        anchored: torch.Tensor,
+        n: int,
+        part: Alone = ALONE,
     ) -> list[float]:
         """One step on `n` cells followed by the partners of those that are `anchored`; returns the three losses.
 
-        Cells and partners pass the network together, so that the same BatchNorm statistics hold for both.
+        Cells and partners pass the network together, so that the same BatchNorm statistics hold for both. They may be a `part` of a
+        minibatch whose other parts other processes have; losses are those of the whole.
         """
         z, decoded = self.network(x, codes, counterparts)
-        reconstruction = (decoded - x).square().sum(dim=1).mean()
+        reconstruction = part.mean_with_partners((decoded - x).square().sum(dim=1))
         anchors = adversary = reconstruction.new_zeros(())
-        if self.settings.anchor_weight and len(x) > n:
+        if self.settings.anchor_weight:
             group = codes[:n][anchored] * self.n_batches + codes[n:]
-            anchors = _losses.displacement(z[:n][anchored], z[n:], group)
+            left, right, group = part.pairs(z[:n][anchored], z[n:], group)
+            if len(group):
+                anchors = _losses.displacement(left, right, group)
         if self.settings.adversary_weight:
             ramp = min(1.0, self.step_number / (_ADVERSARY_RAMP * self.n_steps))
             weight = self.settings.adversary_weight * self.pull * self.push * ramp
             guess = self.critic(_losses.reverse_gradient(z[:n], weight))
-            adversary = _losses.discrimination(guess, codes[:n], counterparts[:n])
+            adversary = _losses.discrimination(guess, codes[:n], counterparts[:n], part.mean)
         loss = reconstruction + self.settings.anchor_weight * self.pull * anchors + adversary
-        losses = torch.stack([reconstruction, anchors, adversary]).tolist()
+        losses = part.agree(torch.stack([reconstruction, anchors, adversary])).tolist()
         if not np.isfinite(losses).all():
             raise FloatingPointError(str(losses))
         self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
+        part.add([parameter.grad for parameter in self._flat() if parameter.grad is not None])
         if not nn.utils.clip_grad_norm_(self.parameters, _CLIP).isfinite():
             raise FloatingPointError(str(losses))
         self.optimizer.step()

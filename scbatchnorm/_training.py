@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scbatchnorm import _anchors, _container, _interrupt, _minibatch, _progress, _support
+from scbatchnorm import _anchors, _container, _interrupt, _processes, _progress, _support
 from scbatchnorm._checkpoint import Checkpoint, set_state
-from scbatchnorm._device import one_thread, seeded
+from scbatchnorm._device import seeded
 from scbatchnorm._errors import ModelFileError
-from scbatchnorm._history import History, ShiftHistory, empty_shift_history
+from scbatchnorm._history import ShiftHistory, empty_shift_history
+from scbatchnorm._interrupt import AgreedInterrupt
+from scbatchnorm._rounds import Cells, Steps
 from scbatchnorm._trainer import Trainer
 from scbatchnorm._warn import warn
 from scbatchnorm.nn.network import MINIBATCH_NORMS
@@ -22,7 +24,6 @@ from scbatchnorm.nn.network import MINIBATCH_NORMS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scbatchnorm._progress import tqdm
     from scbatchnorm._trainer import Settings
     from scbatchnorm._typing import Codes, Floats
     from scbatchnorm.nn.network import Autoencoder
@@ -31,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 # Fewer cells give statistics that are noise: the standard error of a mean of 16 is a quarter of a standard deviation.
 _FEW = 16
-# The bar's text is renewed every so many steps.
-_REPORT = 20
 
 
 @dataclass
@@ -81,37 +80,41 @@ def train(
         trainer = Trainer(points.shape[1], n_batches, settings.n_steps(len(points)), settings, device)
         bar = _progress.bar(trainer.n_steps, desc="scbatchnorm", unit="step", progress=progress)
         shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
-        return _Loop(trainer, rng, History(), shift, bar, request, checkpoint or Checkpoint()).run(points, codes)
+        steps = Steps(trainer, rng, bar, request, _processes.current())
+        return _Loop(steps, shift, checkpoint or Checkpoint()).run(points, codes)
 
 
 @dataclass
 class _Loop:
     """Rounds from one refresh of the anchors to the next."""
 
-    trainer: Trainer
-    rng: np.random.Generator
-    history: History
+    steps: Steps
     shift: ShiftHistory | None
-    bar: tqdm
-    request: _interrupt.Request
     checkpoint: Checkpoint
+
+    @property
+    def trainer(self) -> Trainer:
+        """What one step does."""
+        return self.steps.trainer
 
     def run(self, points: Floats, codes: Codes) -> Trained:
         """All rounds, or those up to where training ends early."""
         trainer, settings, n_steps = self.trainer, self.trainer.settings, self.trainer.n_steps
         (first, stopped), trouble = self._resume(), ""
         good = copy.deepcopy(trainer.network.state_dict())
-        with self.bar:
+        with self.steps.bar:
             try:
                 for refresh in range(first, first if stopped else settings.n_refreshes):
                     self._look()
                     self._round(points, codes, round(n_steps * (refresh + 1) / settings.n_refreshes), refresh)
                     good = copy.deepcopy(trainer.network.state_dict())
-                    stopped = "converged" if self.history.flat() else ""
+                    stopped = "converged" if self.steps.history.flat() else ""
                     self._keep(refresh + 1, stopped)
                     if stopped:
                         break
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
+                if self.steps.group is not None and not isinstance(interrupt, AgreedInterrupt):
+                    raise  # the others do not know
                 stopped = "interrupted"
                 warn(
                     f"training was interrupted at step {trainer.step_number} of {n_steps}; the weights of that step are used."
@@ -128,7 +131,7 @@ class _Loop:
         logger.info("training %s after %d steps", stopped, trainer.step_number)
         self._look()
         steps = empty_shift_history() if self.shift is None else self.shift.frame()
-        return Trained(trainer.network.eval(), self.history.frame(), stopped, steps, trouble)
+        return Trained(trainer.network.eval(), self.steps.history.frame(), stopped, steps, trouble)
 
     def _look(self) -> None:
         """Record the shift of the moment, if that is wanted."""
@@ -141,9 +144,11 @@ class _Loop:
             return
         shift, tensors = ({}, {}) if self.shift is None else self.shift.state()
         ended = "completed" if refresh == self.trainer.settings.n_refreshes else ""
-        content = {"refresh": refresh, "stopped": stopped or ended, "history": self.history.rows, "shift": shift}
+        content = {"refresh": refresh, "stopped": stopped or ended, "history": self.steps.history.rows, "shift": shift}
         arrays = {f"trainer.{name}": value for name, value in self.trainer.state().items()}
-        self.checkpoint.keep(content, arrays | {f"shift.{name}": value for name, value in tensors.items()}, self.rng)
+        self.checkpoint.keep(
+            content, arrays | {f"shift.{name}": value for name, value in tensors.items()}, self.steps.rng
+        )
 
     def _resume(self) -> tuple[int, str]:
         """The round to begin with, and why no more are needed, by what an earlier run noted."""
@@ -153,10 +158,10 @@ class _Loop:
         content, arrays = saved
         try:
             self.trainer.load(_container.part(arrays, "trainer."))
-            self.history.load(content["history"])
+            self.steps.history.load(content["history"])
             if self.shift is not None:
                 self.shift.load(content["shift"], _container.part(arrays, "shift."), self.trainer.network)
-            set_state(self.rng, content["rng"])
+            set_state(self.steps.rng, content["rng"])
             first, stopped = int(content["refresh"]), content["stopped"]
             if not 0 <= first <= self.trainer.settings.n_refreshes or stopped not in {"", "completed", "converged"}:
                 msg = f"refresh {first}, {stopped!r}"
@@ -164,55 +169,19 @@ class _Loop:
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
             msg = f"checkpoint={str(self.checkpoint.path)!r} cannot be used ({' '.join(str(error).split())}). Remove it to begin anew."
             raise ModelFileError(msg) from error
-        self.bar.update(self.trainer.step_number)
+        self.steps.bar.update(self.trainer.step_number)
         logger.info("going on at step %d", self.trainer.step_number)
         return first, stopped
 
     def _round(self, points: Floats, codes: Codes, until: int, refresh: int) -> None:
         """Anchors of a fresh sketch of the cells, and steps on these cells up to step `until`."""
-        trainer, device = self.trainer, self.trainer.device
-        rows = _anchors.sketch(codes, _anchors.per_batch(trainer.n_batches), self.rng)
-        codes = codes[rows]
-        x, batch = torch.from_numpy(points[rows]).to(device), torch.from_numpy(codes).to(device)
-        latent = trainer.embed(x, batch)
-        shared = _support.shared_states(latent, codes, trainer.settings.n_neighbors, self.rng)
-        trainer.ease(
-            1 - _support.mixing(latent, codes, np.square(shared.share.max(axis=1)), self.rng), first=refresh == 0
-        )
-        counterparts = torch.from_numpy(shared.counterparts).to(device)
-        partners = _anchors.Partners(shared.anchors, len(codes))
-        with one_thread(device):
-            try:
-                while trainer.step_number < until:
-                    self._epoch(x, batch, counterparts, partners, codes, until)
-                    self.history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
-            finally:
-                self.history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
-
-    def _epoch(
-        self,
-        x: torch.Tensor,
-        batch: torch.Tensor,
-        counterparts: torch.Tensor,
-        partners: _anchors.Partners,
-        codes: Codes,
-        until: int,
-    ) -> None:
-        """One pass over the sketch, or what is left of it up to step `until`."""
-        trainer, settings = self.trainer, self.trainer.settings
-        for cells in _minibatch.epoch(codes, settings.minibatch_size, self.rng, composition=settings.minibatches):
-            anchored, partner = partners.draw(cells, self.rng)
-            joint = torch.from_numpy(np.concatenate([cells, partner])).to(x.device)
-            keep = torch.from_numpy(anchored).to(x.device)
-            losses = trainer.step(x[joint], batch[joint], counterparts[joint], keep, len(cells))
-            self.history.steps.append(losses)
-            self.bar.update()
-            if trainer.step_number % _REPORT == 0:
-                text = "reconstruction {:.2f}, anchors {:.2f}, adversary {:.2f}".format(*losses)
-                self.bar.set_postfix_str(text, refresh=False)
-            self.request.obey()
-            if trainer.step_number >= until:
-                return
+        trainer, device, rng = self.trainer, self.trainer.device, self.steps.rng
+        rows = _anchors.sketch(codes, _anchors.per_batch(trainer.n_batches), rng)
+        points, codes = points[rows], codes[rows]
+        latent = trainer.embed(torch.from_numpy(points).to(device), torch.from_numpy(codes).to(device))
+        shared = _support.shared_states(latent, codes, trainer.settings.n_neighbors, rng)
+        trainer.ease(1 - _support.mixing(latent, codes, np.square(shared.share.max(axis=1)), rng), first=refresh == 0)
+        self.steps.lead(Cells(points, codes, shared.counterparts, shared.anchors), until, refresh)
 
 
 def _warn_of_noise(settings: Settings, n_batches: int) -> None:

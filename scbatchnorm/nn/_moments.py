@@ -10,13 +10,13 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    # What adds a tensor up over all processes; in one process nothing.
-    Reduce = Callable[[torch.Tensor], torch.Tensor]
+    # What adds moments up over all processes; in one process nothing.
+    Reduce = Callable[["Moments"], "Moments"]
 
 
-def alone(tensor: torch.Tensor) -> torch.Tensor:
+def alone(moments: Moments) -> Moments:
     """The sum over the processes where there is one only."""
-    return tensor
+    return moments
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Moments:
     @classmethod
     def of(cls, x: torch.Tensor, groups: torch.Tensor, reduce: Reduce = alone) -> Moments:
         """Moments of `x` (cells, features), each cell in the group that its row of `groups` (cells, groups) is 1 for."""
-        weight = reduce(groups.sum(0).detach())
-        mean = reduce(groups.T @ x) / _positive(weight)[:, None]
-        return cls(weight, mean, reduce(groups.T @ (x - groups @ mean).square()))
+        weight = groups.sum(0).detach()
+        mean = groups.T @ x / _positive(weight)[:, None]
+        return reduce(cls(weight, mean, groups.T @ (x - groups @ mean).square()))
 
     @classmethod
     def shared(cls, x: torch.Tensor, groups: torch.Tensor, means: torch.Tensor, reduce: Reduce = alone) -> Moments:
@@ -44,19 +44,19 @@ class Moments:
         `means` (cells, features), alike for the cells of a group, are near its mean: one pass over the data cancels less.
         """
         x = x - means
-        weight = reduce(groups.sum(0).detach())
-        mean = reduce(groups.T @ x) / _positive(weight)[:, None]
-        square = reduce(groups.T @ x.square()) - weight[:, None] * mean.square()
-        near = reduce(groups.T @ means) / _positive(weight)[:, None]
-        return cls(weight, near + mean, square.clamp_min(0))
+        weight = groups.sum(0).detach()
+        mean = groups.T @ x / _positive(weight)[:, None]
+        square = groups.T @ x.square() - weight[:, None] * mean.square()
+        near = groups.T @ means / _positive(weight)[:, None]
+        return reduce(cls(weight, near + mean, square.clamp_min(0)))
 
     @classmethod
     def products(cls, x: torch.Tensor, reduce: Reduce = alone) -> Moments:
         """Moments of one group, with the products of the deviations of any two features."""
-        weight = reduce(x.new_full((1,), len(x)))
-        mean = reduce(x.sum(0, keepdim=True)) / _positive(weight)[:, None]
+        weight = x.new_full((1,), len(x))
+        mean = x.sum(0, keepdim=True) / _positive(weight)[:, None]
         centred = x - mean
-        return cls(weight, mean, reduce(centred.T @ centred)[None])
+        return reduce(cls(weight, mean, (centred.T @ centred)[None]))
 
     def __add__(self, other: Moments) -> Moments:
         weight = self.weight + other.weight
@@ -65,11 +65,19 @@ class Moments:
         between = self._products_of(delta, self.weight * share)
         return Moments(weight, self.mean + share[:, None] * delta, self.square + other.square + between)
 
-    def summed(self, reduce: Reduce) -> Moments:
-        """Sum of the moments that all processes have."""
-        weight = reduce(self.weight)
-        mean = reduce(self.weight[:, None] * self.mean) / _positive(weight)[:, None]
-        return Moments(weight, mean, reduce(self.square + self._products_of(self.mean - mean, self.weight)))
+    @classmethod
+    def total(cls, parts: torch.Tensor) -> Moments:
+        """Sum of the `packed` moments of several processes, shape (processes, groups, 1 + 2 features)."""
+        n_features = parts.shape[2] // 2
+        weight, mean, square = parts.split([1, n_features, n_features], dim=2)
+        weight = weight.detach()
+        whole = weight.sum(0)
+        middle = (weight * mean).sum(0) / _positive(whole)
+        return cls(whole[:, 0], middle, (square + weight * (mean - middle).square()).sum(0))
+
+    def packed(self) -> torch.Tensor:
+        """Weight, mean and squared deviations of each group beside each other, shape (groups, 1 + 2 features)."""
+        return torch.cat([self.weight[:, None], self.mean, self.square], dim=1)
 
     def _products_of(self, delta: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """`factor` (groups,) times the squares, or products, of `delta` (groups, features)."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import distributed, nn
 
+from scbatchnorm._errors import LostProcessError
 from scbatchnorm.nn._moments import Moments, alone
 from scbatchnorm.nn.normalization import MixedBatchNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from scbatchnorm.nn._moments import Reduce
     from scbatchnorm.nn.normalization import Statistics
@@ -34,6 +36,11 @@ class SyncMixedBatchNorm(MixedBatchNorm):
         As in `MixedBatchNorm`.
     process_group
         Processes that take part; `None`: all.
+
+    Raises
+    ------
+    LostProcessError
+        In `forward` and its gradient: another process has ended, or does not come within the timeout of the group.
 
     Examples
     --------
@@ -82,7 +89,8 @@ class SyncMixedBatchNorm(MixedBatchNorm):
 
     def observed(self, seen: Sequence[Moments]) -> bool:
         """Whether there is anything to `calibrate` with, in any process."""
-        return bool(self._sum(self.running_mean.new_tensor(float(bool(seen)))))
+        nothing = self.running_mean.new_zeros(1, 1)
+        return bool(self._sum(Moments(nothing[0] + bool(seen), nothing, nothing)).weight)
 
     @torch.no_grad()
     def calibrate(self, moments: Sequence[Moments]) -> None:
@@ -91,27 +99,65 @@ class SyncMixedBatchNorm(MixedBatchNorm):
         own = moments or self.observe(nothing.new_zeros(0, self.num_features), nothing.long(), nothing)
         device = self.running_mean.device
         on_device = [Moments(m.weight.to(device), m.mean.to(device), m.square.to(device)) for m in own]
-        super().calibrate([m.summed(self._sum) for m in on_device])
+        super().calibrate([self._sum(m) for m in on_device])
 
     @property
     def _sum(self) -> Reduce:
         if not (distributed.is_available() and distributed.is_initialized()):
             return alone
-        return lambda tensor: _AllReduce.apply(tensor, self.process_group)
+        return lambda moments: Moments.total(_Gathered.apply(moments.packed(), self.process_group))
 
 
-class _AllReduce(torch.autograd.Function):
-    """Sum over processes; so is the gradient, for what one process puts in all get out."""
+@contextmanager
+def exchange(when: str) -> Iterator[None]:
+    """Say in words what torch says if a process is gone, or does not come, `when` something is exchanged."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise lost(when, error) from error
+
+
+def lost(when: str, error: object) -> LostProcessError:
+    """The error that a process is gone, or does not come, `when` something is exchanged, with what torch says."""
+    reason = " ".join(str(error).split()).partition(". This is")[0][:200]
+    return LostProcessError(
+        f"another process has ended or does not answer, {when} ({reason}). See what that one said last, and start all processes "
+        "again; with a checkpoint training goes on from its last refresh."
+    )
+
+
+@contextmanager
+def synchronised(module: nn.Module, process_group: distributed.ProcessGroup) -> Iterator[None]:
+    """Every `MixedBatchNorm` inside `module` is a `SyncMixedBatchNorm` for the time of the block, and itself again afterwards."""
+    layers = [
+        (parent, name, layer)
+        for parent in module.modules()
+        for name, layer in parent.named_children()
+        if type(layer) is MixedBatchNorm
+    ]
+    for parent, name, layer in layers:
+        setattr(parent, name, SyncMixedBatchNorm.convert(layer, process_group))
+    try:
+        yield
+    finally:
+        for parent, name, layer in layers:
+            setattr(parent, name, layer)
+
+
+class _Gathered(torch.autograd.Function):
+    """A tensor of every process, shape (processes, ...); what one puts in all get out, so gradients are summed."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, group: distributed.ProcessGroup | None) -> torch.Tensor:
         ctx.group = group
-        total = tensor.detach().clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total, group=group)
-        return total
+        parts = tensor.new_empty(distributed.get_world_size(group), *tensor.shape)
+        with exchange("in a normalisation layer"):
+            distributed.all_gather(list(parts), tensor.detach().contiguous(), group=group)
+        return parts
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         total = gradients[0].clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total, group=ctx.group)
-        return total, None
+        with exchange("in a normalisation layer"):
+            distributed.all_reduce(total, group=ctx.group)
+        return total[distributed.get_rank(ctx.group)], None
