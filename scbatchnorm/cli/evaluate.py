@@ -58,6 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="samples of the cells for the intervals, 0 for none (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--max-cells", type=_max_cells, default=100_000, metavar="N",
+        help="cells above which some metrics are computed on a sample of so many, or none for all cells "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--flavor", choices=("default", "scib"), default="default",
         help="scib: as scib-metrics computes them, to compare with published scores (default: %(default)s)",
     )  # fmt: skip
@@ -87,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         controls=args.controls,
         per_label=args.per_label,
         n_bootstrap=args.n_bootstrap,
+        max_cells=args.max_cells,
         flavor=args.flavor,
         n_jobs=args.jobs,
         rng=args.seed,
@@ -120,6 +126,10 @@ def _write(table: pd.DataFrame, output: Path | None, figure: Path | None) -> Non
                 pl.scores(table).figure.savefig(new, dpi=200)  # type: ignore[union-attr]
     for path, what in wanted.items():
         print(f"wrote {path}: {what}")
+
+
+def _max_cells(text: str) -> int | None:
+    return None if text == "none" else int(text)
 
 
 def _metrics(text: str) -> str | Sequence[str]:

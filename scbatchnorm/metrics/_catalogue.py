@@ -45,6 +45,8 @@ class Metric:
     needs_label: bool = True
     needs_before: bool = False
     lowest: float = 0.0
+    # Of many cells, what is looked at: all, a sample as if there were no others, or neighbours among all of a sample.
+    scope: Literal["all", "sample", "around sample"] = "all"
 
 
 def _pcr_score(rep: Representation, batches: Groups) -> Score:
@@ -60,30 +62,39 @@ def _preservation_score(rep: Representation, _: Groups) -> Score:
 CATALOGUE = (
     Metric(
         "isolated_labels", "Isolated labels", "bio",
-        lambda rep, _: _isolated.silhouette_score(rep.widths, rep.labels, rep.isolated),
+        lambda rep, _: _isolated.silhouette_score(rep.widths, rep.labels, rep.isolated), scope="sample",
     ),
     Metric("kmeans_nmi", "KMeans NMI", "bio", lambda rep, _: _clusters.score(rep.kmeans, rep.labels, "nmi")),
     Metric(
         "kmeans_ari", "KMeans ARI", "bio",
         lambda rep, _: _clusters.score(rep.kmeans, rep.labels, "ari"), lowest=-0.5,
     ),
-    Metric("silhouette_label", "Silhouette label", "bio", lambda rep, _: _silhouette.label_score(rep.widths, rep.labels)),
-    Metric("clisi", "cLISI", "bio", lambda rep, _: _conservation.clisi_score(rep.neighborhoods, rep.labels)),
+    Metric(
+        "silhouette_label", "Silhouette label", "bio",
+        lambda rep, _: _silhouette.label_score(rep.widths, rep.labels), scope="sample",
+    ),
+    Metric(
+        "clisi", "cLISI", "bio",
+        lambda rep, _: _conservation.clisi_score(rep.neighborhoods, rep.labels), scope="around sample",
+    ),
     Metric(
         "knn_preservation", "kNN preservation", "bio", _preservation_score,
-        in_total=False, needs_label=False, needs_before=True,
+        in_total=False, needs_label=False, needs_before=True, scope="around sample",
     ),
     Metric(
         "leiden_nmi", "Leiden NMI", "bio",
         lambda rep, _: _clusters.score(rep.best_leiden, rep.labels, "nmi"), in_total=False, default=False,
+        scope="sample",
     ),
     Metric(
         "leiden_ari", "Leiden ARI", "bio",
         lambda rep, _: _clusters.score(rep.best_leiden, rep.labels, "ari"), in_total=False, default=False, lowest=-0.5,
+        scope="sample",
     ),
     Metric(
         "isolated_labels_f1", "Isolated labels F1", "bio",
         lambda rep, _: _isolated.f1_score(rep.leiden, rep.labels, rep.isolated), in_total=False, default=False,
+        scope="sample",
     ),
     Metric(
         "bras", "BRAS", "batch",
@@ -91,12 +102,15 @@ CATALOGUE = (
     ),
     Metric(
         "ilisi", "iLISI", "batch",
-        lambda rep, batches: _mixing.ilisi_score(rep.neighborhoods, batches), needs_label=False,
+        lambda rep, batches: _mixing.ilisi_score(rep.neighborhoods, batches), needs_label=False, scope="around sample",
     ),
-    Metric("kbet", "kBET", "batch", lambda rep, batches: _kbet.score(rep.diffusion, rep.labels, batches)),
+    Metric(
+        "kbet", "kBET", "batch",
+        lambda rep, batches: _kbet.score(rep.diffusion, rep.labels, batches), scope="sample",
+    ),
     Metric(
         "graph_connectivity", "Graph connectivity", "batch",
-        lambda rep, _: _connectivity.score(rep.neighbors, rep.labels, flavor=rep.flavor),
+        lambda rep, _: _connectivity.score(rep.neighbors, rep.labels, flavor=rep.flavor), scope="sample",
     ),
     Metric(
         "pcr_comparison", "PCR comparison", "batch", _pcr_score,
@@ -105,11 +119,12 @@ CATALOGUE = (
     Metric(
         "cilisi", "CiLISI", "batch",
         lambda rep, batches: _mixing.cilisi_score(rep.within_labels, rep.labels, batches), in_total=False,
+        scope="around sample",
     ),
     Metric(
         "silhouette_batch", "Silhouette batch", "batch",
         lambda rep, batches: _silhouette.batch_score(rep.points, rep.labels, batches, _silhouette.widths),
-        in_total=False, default=False,
+        in_total=False, default=False, scope="sample",
     ),
 )  # fmt: skip
 

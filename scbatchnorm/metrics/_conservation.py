@@ -115,20 +115,28 @@ def knn_preservation(X: npt.ArrayLike, *, X_pre: npt.ArrayLike, batch: npt.Array
     return preservation_score(within_batches(points, batches), within_batches(before, batches), len(points)).value
 
 
-def clisi_score(near: _lisi.Neighborhoods, labels: Groups) -> _score.Score:
+def clisi_score(near: _lisi.Neighborhoods | _lisi.Sought, labels: Groups) -> _score.Score:
     """Median of the scaled index."""
     if labels.n == 1:
         return _score.undefined("there is one label only")
     return _score.median(np.clip((labels.n - near.simpson(labels)) / (labels.n - 1), 0, 1))
 
 
-def within_batches(points: Floats, batches: Groups) -> list[tuple[Codes, Codes]]:
-    """For each batch of at least three cells: rows of its cells, and of the neighbours of each within the batch."""
-    found = []
+def within_batches(points: Floats, batches: Groups, rows: Codes | None = None) -> list[tuple[Codes, Codes]]:
+    """For each batch of at least three cells: rows of its cells, and of the neighbours of each within the batch.
+
+    Of all cells, or of those with these `rows`.
+    """
+    found: list[tuple[Codes, Codes]] = []
     for code in np.flatnonzero(batches.sizes >= 3):
         cells = batches.members(code)
         k = min(N_NEIGHBORS, (len(cells) - 1) // 2)
-        found.append((cells, _search.nearest(points[cells], k)[0]))
+        if rows is None:
+            found.append((cells, _search.nearest(points[cells], k)[0].astype(np.int32)))
+        else:
+            chosen = np.flatnonzero(np.isin(cells, rows))
+            near, _ = _search.Index(points[cells], exact=True).nearest(chosen, k)
+            found.append((cells[chosen], near.astype(np.int32)))
     return found
 
 

@@ -40,6 +40,7 @@ class Design:
     labelled: bool
     cells: Codes  # rows of adata
     n_left_out: int
+    sample: Codes | None = None  # rows of the cells on which what takes too long on all is computed
 
     def kind(self, name: str) -> str:
         """`"unintegrated"` or `"representation"`."""
@@ -61,13 +62,28 @@ class Design:
             return _score.undefined(self.confounded)
         return metric.score(representation, batches)
 
+    def sampled(self, max_cells: int | None, generator: np.random.Generator) -> Design:
+        """With a sample of about `max_cells`, if there are more."""
+        n_cells = len(self.cells)
+        if max_cells is None or n_cells <= max_cells:
+            return self
+        return replace(self, sample=self._stratified(max_cells / n_cells, generator))
+
+    @cached_property
+    def part(self) -> Design | None:
+        """The sample alone."""
+        return None if self.sample is None else self.of(self.sample)
+
     def drawn(self, most: int, generator: np.random.Generator) -> Codes:
         """Rows of half of the cells, or of about `most`, if that is fewer; drawn within each batch and label.
 
         At least one cell of each, so that nothing disappears.
         """
+        return self._stratified(min(0.5, most / len(self.cells)), generator)
+
+    def _stratified(self, share: float, generator: np.random.Generator) -> Codes:
+        """Rows of about a share of each batch and label, at least one cell of each."""
         strata = self.labels.codes * self.batches.n + self.batches.codes
-        share = min(0.5, most / len(strata))
         order = np.lexsort((generator.random(len(strata)), strata))
         _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
         wanted = np.floor(sizes * share + generator.random(len(sizes))).astype(int)
@@ -82,6 +98,7 @@ class Design:
             batches=self.batches.of(rows),
             labels=self.labels.of(rows),
             cells=self.cells[rows],
+            sample=None,
         )
 
     def spread(self, values: Floats | None) -> Floats:
@@ -130,9 +147,10 @@ def read(
         raise ValueError(msg)
     cells = np.flatnonzero(pd.notna(label))
     n_left_out = adata.n_obs - len(cells)
-    points = {name: coordinates(adata, "use_rep", name)[cells] for name in names}
+    chosen = cells if n_left_out else slice(None)
+    points = {name: coordinates(adata, "use_rep", name)[chosen] for name in names}
     if unintegrated is not None:
-        points[unintegrated] = coordinates(adata, "unintegrated", unintegrated, without=True)[cells]
+        points[unintegrated] = coordinates(adata, "unintegrated", unintegrated, without=True)[chosen]
     if n_left_out:
         warn(f"label_key={label_key!r} has no value for {n_left_out} of {adata.n_obs} cells: they are left out.")
     return Design(
@@ -165,7 +183,4 @@ def labels(adata: AnnData, label_key: str) -> np.ndarray:
     if not isinstance(label_key, str):
         msg = f"label_key must be a column of adata.obs or None; got {label_key!r}."
         raise ValueError(msg)
-    if label_key not in adata.obs:
-        msg = f"label_key={label_key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs)) or 'none'}."
-        raise KeyError(msg)
-    return adata.obs[label_key].astype(object).to_numpy()
+    return _anndata.column(adata, "label_key", label_key).astype(object).to_numpy()

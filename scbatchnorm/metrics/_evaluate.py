@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from scbatchnorm import _progress
-from scbatchnorm.metrics import _catalogue, _design, _inputs, _table
+from scbatchnorm.metrics import _catalogue, _design, _inputs, _score, _table
 from scbatchnorm.metrics._representation import Representation
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scbatchnorm.metrics._catalogue import Metric
     from scbatchnorm.metrics._design import Design
     from scbatchnorm.metrics._inputs import Flavor, Groups
+    from scbatchnorm.metrics._score import Score
 
 # Cells of a sample. Intervals of these agree with those of half of 6 000 cells, and take a second each.
 _MOST_DRAWN = 1000
@@ -46,6 +47,7 @@ def evaluate(
     controls: bool = True,
     per_label: bool = False,
     n_bootstrap: int = 20,
+    max_cells: int | None = 100_000,
     flavor: Flavor = "default",
     n_jobs: int | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -86,6 +88,9 @@ def evaluate(
         Samples for the confidence intervals; 0 leaves them out. Each is a random half of the cells, at most about
         1 000 of them, for which everything is computed again. The widths themselves are uncertain by a sixth with 20,
         by a tenth with 50.
+    max_cells
+        Cells above which a sample of about so many, at least 1 000, stands for all of them wherever time or memory
+        would grow beyond bounds: see Notes. `None` computes everything on all cells.
     flavor
         `"scib"` computes kBET, LISI, graph connectivity and PCR comparison as scib-metrics 0.5.10 does, see there.
     n_jobs
@@ -110,7 +115,7 @@ def evaluate(
     `... low`, `... high`
         95 % confidence interval of each of these: 1.96 standard deviations around the value.
     `notes`
-        Why values are missing.
+        Why values are missing, and what was computed on a sample.
 
     With `per_label=True`: rows (representation, label), columns `kind`, `cells`, `batches` (that have the label), and the
     metrics, without intervals.
@@ -124,6 +129,13 @@ def evaluate(
     not others of the same batches: not that of training with another seed, nor of other donors, which can be larger.
     On two data sets they were about right, but those of kBET twice too wide, and of graph connectivity too narrow
     (`benchmarks/RESULTS.md`).
+
+    Up to `max_cells` cells everything is computed on all of them, and comparing all pairs up to 100 000. Of more, a
+    sample is drawn at random within each batch and label, of each at least one cell. Silhouettes, isolated labels,
+    kBET, graph connectivity and Leiden clusters are computed as if there were only the sample; LISI, CiLISI and kNN
+    preservation for the cells of the sample, with their exact neighbours among all cells; k-means, BRAS and PCR
+    comparison on all cells. Intervals are then those of as many cells as the sample has. kBET and graph connectivity
+    depend on the number of cells: compare them only between samples of the same size.
 
     Where every label is in one batch only, mixing of batches cannot be told from mixing of labels: what is about batches
     is nan.
@@ -152,13 +164,17 @@ def evaluate(
     _inputs.check_flavor(flavor)
     n_bootstrap = _n_bootstrap(n_bootstrap)
     n_jobs = None if n_jobs is None else _inputs.count(n_jobs, name="n_jobs")
+    max_cells = None if max_cells is None else _inputs.count(max_cells, name="max_cells", least=_MOST_DRAWN)
     if per_label and label_key is None:
-        msg = f"per_label=True needs label_key; it is None. Columns of adata.obs: {', '.join(map(str, adata.obs)) or 'none'}."
+        msg = f"per_label=True needs label_key; it is None. Columns of adata.obs: {', '.join(map(str, adata.obs.columns)) or 'none'}."
         raise ValueError(msg)
     chosen = _catalogue.choose(metrics, label=label_key is not None, before=unintegrated is not None)
     seed, shuffle_seed, draw_seed = np.random.default_rng(rng).integers(2**31, size=3).tolist()
     design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
-    task = _Task(chosen, flavor, n_jobs, seed, design.shuffled(shuffle_seed) if controls else None)
+    design = design.sampled(max_cells, np.random.default_rng((draw_seed, 1)))
+    shuffled = design.shuffled(shuffle_seed) if controls else None
+    shuffled_part = design.part.shuffled(shuffle_seed) if controls and design.part else None
+    task = _Task(chosen, flavor, n_jobs, seed, shuffled, shuffled_part, per_label)
     n_bootstrap = 0 if per_label else n_bootstrap
     steps = len(task.names(design)) * len(chosen) + n_bootstrap
     with (
@@ -184,6 +200,8 @@ class _Task:
     n_jobs: int | None
     seed: int
     shuffled: Groups | None  # batches of the controls
+    shuffled_part: Groups | None  # of the sample
+    per_label: bool
 
     def names(self, design: Design) -> list[str]:
         """Representations to judge; the unintegrated one last, if it was asked for or is a control."""
@@ -200,11 +218,12 @@ class _Task:
             representation = before if before is not None and own else self._representation(design, name, before)
             row = _table.Row(name, "unintegrated" if own else "representation", {})
             control = _table.Row(f"{name}, batches shuffled", "shuffled", {})
+            part = self._part(design, name)
             for metric in self.metrics:
-                row.scores[metric] = design.judge(metric, representation, design.batches)
+                row.scores[metric] = self._score(metric, design, representation, part, shuffled=False)
                 control.scores[metric] = row.scores[metric]
                 if self.shuffled is not None and not own and metric.about == "batch":
-                    control.scores[metric] = design.judge(metric, representation, self.shuffled)
+                    control.scores[metric] = self._score(metric, design, representation, part, shuffled=True)
                 if bar is not None:
                     bar.set_postfix_str(f"{name}: {metric.title}", refresh=False)
                     bar.update()
@@ -215,11 +234,30 @@ class _Task:
 
     def of(self, rows: Codes) -> _Task:
         """The same for some of the cells, in one thread."""
-        return replace(self, n_jobs=1, shuffled=None if self.shuffled is None else self.shuffled.of(rows))
+        shuffled = None if self.shuffled is None else self.shuffled.of(rows)
+        return replace(self, n_jobs=1, shuffled=shuffled, shuffled_part=None)
+
+    def _score(
+        self, metric: Metric, design: Design, whole: Representation, part: Representation | None, *, shuffled: bool
+    ) -> Score:
+        """Of all cells, or of the sample where the metric takes one."""
+        if part is None or design.part is None or design.sample is None or metric.scope != "sample":
+            score = design.judge(metric, whole, self.shuffled if shuffled and self.shuffled else design.batches)
+        else:
+            batches = self.shuffled_part if shuffled and self.shuffled_part else design.part.batches
+            score = design.part.judge(metric, part, batches)
+            if self.per_label:
+                score = _score.of_sample(score, design.sample, len(design.cells))
+        # Of many cells the values of all metrics would take more memory than anything else.
+        return score if self.per_label else replace(score, cells=None)
 
     def _representation(self, design: Design, name: str, before: Representation | None) -> Representation:
-        points = design.points[name]
-        return Representation(points, design.batches, design.labels, before, self.flavor, self.n_jobs, self.seed)
+        points, rows = design.points[name], design.sample
+        return Representation(points, design.batches, design.labels, before, self.flavor, self.n_jobs, self.seed, rows)
+
+    def _part(self, design: Design, name: str) -> Representation | None:
+        """Of the sample alone."""
+        return None if design.part is None else self._representation(design.part, name, None)
 
 
 def _draws(task: _Task, design: Design, n_draws: int, seed: int, bar: tqdm) -> Iterator[tuple[int, list[_table.Row]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._typing import Codes, Floats
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
 # Types with fewer cells have no neighbourhood to speak of (Andreatta et al. 2024).
@@ -120,21 +121,36 @@ def cilisi(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> f
     return cilisi_score(found, labels, batches).value
 
 
-def ilisi_score(near: _lisi.Neighborhoods, batches: Groups) -> _score.Score:
+def ilisi_score(near: _lisi.Neighborhoods | _lisi.Sought, batches: Groups) -> _score.Score:
     """Median of the scaled index."""
     if batches.n == 1:
         return _score.undefined("there is one batch only")
     return _score.median(np.clip((near.simpson(batches) - 1) / (batches.n - 1), 0, 1))
 
 
-def within_labels(points: Floats, labels: Groups) -> Iterator[tuple[int, _lisi.Neighborhoods]]:
-    """Neighbourhoods of the cells of each label among themselves, for labels of enough cells: (code, neighbourhoods)."""
+def within_labels(
+    points: Floats, labels: Groups, rows: Codes | None = None
+) -> Iterator[tuple[int, _lisi.Neighborhoods | _lisi.Sought]]:
+    """Neighbourhoods of the cells of each label among themselves, for labels of enough cells: (code, neighbourhoods).
+
+    Of all cells, or of those with these `rows`.
+    """
     for code in np.flatnonzero(labels.sizes >= LEAST_CELLS):
-        neighbors = Neighbors(*_search.nearest(points[labels.members(code)], _lisi.K))
-        yield int(code), _lisi.neighborhoods(neighbors)
+        cells = labels.members(code)
+        if rows is not None:
+            index = _search.Index(points[cells], exact=True)
+            yield int(code), _lisi.around(index, np.flatnonzero(np.isin(cells, rows)))
+        elif len(points) > _search.MOST_EXACT:
+            yield int(code), _lisi.Sought(partial(_of_some, points, cells))
+        else:
+            yield int(code), _lisi.neighborhoods(Neighbors(*_search.nearest(points[cells], _lisi.K)))
 
 
-def cilisi_score(near: dict[int, _lisi.Neighborhoods], labels: Groups, batches: Groups) -> _score.Score:
+def _of_some(points: Floats, cells: Codes) -> _search.Index:
+    return _search.Index(points[cells])
+
+
+def cilisi_score(near: dict[int, _lisi.Neighborhoods | _lisi.Sought], labels: Groups, batches: Groups) -> _score.Score:
     """Mean of the scaled index within labels; `near` has the neighbourhoods by code of the label."""
     values = np.full(len(labels.codes), np.nan)
     for code, neighborhoods in near.items():

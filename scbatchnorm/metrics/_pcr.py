@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from scbatchnorm._typing import Floats
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
+# Cells of which differences are held in double precision at once.
+_BLOCK = 100_000
+
 
 def pcr_comparison(
     X: npt.ArrayLike, *, X_pre: npt.ArrayLike, batch: npt.ArrayLike, flavor: Flavor = "default"
@@ -84,12 +87,13 @@ def score(
 
 def _explained(points: Floats, batches: Groups) -> float:
     """Share of the variance that is between batches; 0 where there is no variance."""
-    points = points.astype(np.float64)
-    centre = points.mean(axis=0)
-    whole = float(np.square(points - centre).sum())
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(points), _BLOCK)]
+    centre = points.mean(axis=0, dtype=np.float64)
+    whole = sum(float(np.square(points[block] - centre).sum()) for block in blocks)
     # Of constant data rounding leaves something.
-    if whole <= 1e-20 * float(np.square(points).sum()):
+    if whole <= 1e-20 * sum(float(np.square(points[block], dtype=np.float64).sum()) for block in blocks):
         return 0.0
     means = np.zeros((batches.n, points.shape[1]))
-    np.add.at(means, batches.codes, points - centre)
+    for block in blocks:
+        np.add.at(means, batches.codes[block], points[block] - centre)
     return float((np.square(means).sum(axis=1) / batches.sizes).sum()) / whole

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Representation:
     """Coordinates of the cells, `points` (cells, dimensions), with their true batches and, where known, labels.
 
-    `before` are the coordinates of the same cells before integration.
+    `before` are the coordinates of the same cells before integration. Neighbours are sought of the cells with these
+    `rows`, by default of all.
     """
 
     points: Floats
@@ -28,6 +29,7 @@ class Representation:
     flavor: Flavor = "default"
     n_jobs: int | None = None
     seed: int = 0
+    rows: Codes | None = None
 
     @property
     def n_cells(self) -> int:
@@ -36,23 +38,36 @@ class Representation:
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """As many as the most demanding metric looks at."""
-        return Neighbors(*_search.nearest(self.points, _lisi.K, n_jobs=self.n_jobs, rng=self.seed))
+        """As many as the most demanding metric looks at; of many cells those of LISI are not kept."""
+        k = _kbet.K if self._many else _lisi.K
+        return Neighbors(*_search.nearest(self.points, k, n_jobs=self.n_jobs, rng=self.seed))
 
     @cached_property
-    def neighborhoods(self) -> _lisi.Neighborhoods:
+    def neighborhoods(self) -> _lisi.Neighborhoods | _lisi.Sought:
         """Weighted, for LISI."""
+        if self.rows is not None:
+            return _lisi.around(_search.Index(self.points, exact=True), self.rows, flavor=self.flavor)
+        if self._many:
+            return _lisi.Sought(lambda: self._index, self.flavor)
         return _lisi.neighborhoods(self.neighbors, flavor=self.flavor)
 
     @cached_property
-    def within_labels(self) -> dict[int, _lisi.Neighborhoods]:
+    def within_labels(self) -> dict[int, _lisi.Neighborhoods | _lisi.Sought]:
         """Weighted, among the cells of each label."""
-        return dict(_mixing.within_labels(self.points, self.labels))
+        return dict(_mixing.within_labels(self.points, self.labels, self.rows))
 
     @cached_property
     def within_batches(self) -> list[tuple[Codes, Codes]]:
         """Neighbours among the cells of each batch."""
-        return _conservation.within_batches(self.points, self.batches)
+        return _conservation.within_batches(self.points, self.batches, self.rows)
+
+    @property
+    def _many(self) -> bool:
+        return self.n_cells > _search.MOST_EXACT
+
+    @cached_property
+    def _index(self) -> _search.Index:
+        return _search.Index(self.points, n_jobs=self.n_jobs, rng=self.seed)
 
     @cached_property
     def diffusion(self) -> dict[int, _kbet.Neighborhoods]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scbatchnorm._typing import Bools, Floats
+    from scbatchnorm._typing import Bools, Codes, Floats
     from scbatchnorm.metrics._inputs import Groups
 
 
@@ -40,6 +40,15 @@ class Score:
         return float(self.typical(judged)) if len(judged) else float("nan")
 
 
+def of_sample(score: Score, rows: Codes, n_cells: int) -> Score:
+    """A score of the cells with these `rows`, as one of all: the others are not judged."""
+    if score.cells is None:
+        return score
+    cells = np.full(n_cells, np.nan)
+    cells[rows] = score.cells
+    return replace(score, cells=cells)
+
+
 def undefined(reason: str) -> Score:
     """No score, and why."""
     return Score(float("nan"), reason)
@@ -51,8 +60,9 @@ def mean(cells: Floats) -> Score:
 
 
 def median(cells: Floats) -> Score:
-    """Median over cells."""
-    return Score(float(np.median(cells)), cells=cells, typical=np.median)
+    """Median over the cells that are judged."""
+    judged = cells[~np.isnan(cells)]
+    return Score(float(np.median(judged)) if len(judged) else float("nan"), cells=cells, typical=np.median)
 
 
 def label_mean(cells: Floats, labels: Groups) -> Score:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Above, distances are taken with single precision, which halves the time and costs the sixth digit of the mean.
 _MOST_DOUBLE = 20_000
 _CHUNK = 4_000_000
+# Cells whose directions are held in double precision at once.
+_MOST_COSINES = 100_000
 
 
 def silhouette_label(X: npt.ArrayLike, label: npt.ArrayLike) -> float:
@@ -226,19 +228,29 @@ def _compare(sums: Floats, groups: Groups, own: npt.NDArray[np.integer]) -> Floa
 
 def cosine_widths(points: Floats, groups: Groups) -> Floats:
     """As :func:`widths`, with distance 1 - cosine, and b the mean over all cells of other groups."""
+    blocks = [slice(start, start + _MOST_COSINES) for start in range(0, len(points), _MOST_COSINES)]
+    of_groups = np.zeros((groups.n, points.shape[1]))
+    for block in blocks:
+        np.add.at(of_groups, groups.codes[block], _directions(points[block])[0])
+    found = np.empty(len(points))
+    for block in blocks:
+        directions, lengths = _directions(points[block])
+        own, n_own = of_groups[groups.codes[block]], groups.sizes[groups.codes[block]]
+        to_own = np.einsum("ij,ij->i", directions, own)
+        # The cell itself is in the sum of its own group: at distance 0, also where its length is 0.
+        itself = (lengths[:, 0] > 0).astype(float)
+        within = (n_own - 1 - (to_own - itself)) / np.maximum(n_own - 1, 1)
+        n_others = len(points) - n_own
+        between = 1 - (directions @ of_groups.sum(axis=0) - to_own) / np.maximum(n_others, 1)
+        found[block] = _width(np.maximum(within, 0), np.maximum(between, 0), alone=n_own == 1)
+    return found
+
+
+def _directions(points: Floats) -> tuple[Floats, Floats]:
+    """Points at length 1, or 0 where they are at the origin, and their lengths, (cells, 1)."""
     points = points.astype(np.float64)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    directions = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
-    of_groups = np.zeros((groups.n, points.shape[1]))
-    np.add.at(of_groups, groups.codes, directions)
-    own, n_own = of_groups[groups.codes], groups.sizes[groups.codes]
-    to_own = np.einsum("ij,ij->i", directions, own)
-    # The cell itself is in the sum of its own group: at distance 0, also where its length is 0.
-    itself = (lengths[:, 0] > 0).astype(float)
-    within = (n_own - 1 - (to_own - itself)) / np.maximum(n_own - 1, 1)
-    n_others = len(points) - n_own
-    between = 1 - (directions @ of_groups.sum(axis=0) - to_own) / np.maximum(n_others, 1)
-    return _width(np.maximum(within, 0), np.maximum(between, 0), alone=n_own == 1)
+    return np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0), lengths
 
 
 def _width(within: Floats, between: Floats, *, alone: npt.NDArray[np.bool_]) -> Floats:

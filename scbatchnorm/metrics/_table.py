@@ -12,7 +12,7 @@ from scbatchnorm.metrics import _inputs
 from scbatchnorm.metrics._aggregate import aggregates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scbatchnorm.metrics._catalogue import Metric
     from scbatchnorm.metrics._design import Design
@@ -31,8 +31,11 @@ class Row:
 
     def values(self, *, labelled: bool) -> dict[str, float]:
         """Values by the title of their column, with the aggregates if there are labels."""
-        values = {metric: score.value for metric, score in self.scores.items()}
-        return {metric.title: value for metric, value in values.items()} | (aggregates(values) if labelled else {})
+        return _with_aggregates({metric: score.value for metric, score in self.scores.items()}, labelled=labelled)
+
+
+def _with_aggregates(values: Mapping[Metric, float], *, labelled: bool) -> dict[str, float]:
+    return {metric.title: value for metric, value in values.items()} | (aggregates(values) if labelled else {})
 
 
 def overall(rows: Sequence[Row], design: Design, draws: Sequence[tuple[int, Sequence[Row]]]) -> pd.DataFrame:
@@ -45,9 +48,9 @@ def overall(rows: Sequence[Row], design: Design, draws: Sequence[tuple[int, Sequ
         values = row.values(labelled=design.labelled)
         record: dict[str, str | float] = {"kind": row.kind, **values}
         if draws:
-            parts = pd.DataFrame([of_part[place].values(labelled=design.labelled) for _, of_part in draws])
+            parts = [of_part[place] for _, of_part in draws]
             shares = np.array([n_cells for n_cells, _ in draws]) / len(design.cells)
-            for title, spread in _spreads(parts, shares).items():
+            for title, spread in _spreads(parts, shares, design).items():
                 lowest = next((metric.lowest for metric in row.scores if metric.title == title), 0.0)
                 record[f"{title} low"] = float(np.maximum(values[title] - spread, min(lowest, values[title])))
                 record[f"{title} high"] = float(np.minimum(values[title] + spread, 1.0))
@@ -55,23 +58,40 @@ def overall(rows: Sequence[Row], design: Design, draws: Sequence[tuple[int, Sequ
     return pd.DataFrame.from_dict(records, orient="index").rename_axis("representation")
 
 
-def _spreads(parts: pd.DataFrame, shares: np.ndarray) -> dict[str, float]:
+def _spreads(parts: Sequence[Row], shares: np.ndarray, design: Design) -> dict[str, float]:
     """Half the width of each interval; nan where fewer than two parts have a value.
 
     Parts without replacement differ less than samples of their size: the variance of a share f of the cells is
-    (1 - f) / f times that of all cells (Politis and Romano, Annals of Statistics 1994).
+    (1 - f) / f times that of all cells (Politis and Romano, Annals of Statistics 1994). What comes from a sample of m
+    of N cells varies N / m times as much as what comes from all; in an aggregate of both, what the former add to it has
+    N / m - 1 times its variance on top, for the sample is drawn from these cells.
     """
     share = float(shares.mean())
     factor = np.sqrt(share / (1 - share)) if share < 1 else float("nan")
-    return {str(title): float(_QUANTILE * factor * spread) for title, spread in parts.std().items()}
+    found = pd.DataFrame([part.values(labelled=design.labelled) for part in parts]).std()
+    if design.sample is not None:
+        records = [
+            _with_aggregates(
+                {m: s.value * (m.scope != "all") for m, s in part.scores.items()},
+                labelled=design.labelled,
+            )
+            for part in parts
+        ]
+        more = np.sqrt(len(design.cells) / len(design.sample) - 1)
+        found = np.hypot(found, more * pd.DataFrame(records).std())
+    return {str(title): float(_QUANTILE * factor * spread) for title, spread in found.items()}
 
 
 def _notes(row: Row, design: Design) -> str:
-    """Why values are missing, metrics with the same reason together."""
+    """Why values are missing, and what was computed on a sample; metrics with the same reason together."""
     titles: dict[str, list[str]] = {}
     for metric, score in row.scores.items():
         if score.reason:
             titles.setdefault(score.reason, []).append(metric.title)
+        elif design.sample is not None and metric.scope != "all":
+            what = "computed on" if metric.scope == "sample" else "averaged over"
+            reason = f"{what} a sample of {len(design.sample)} of {len(design.cells)} cells"
+            titles.setdefault(reason, []).append(metric.title)
     notes = [f"{', '.join(of_reason)}: {reason}" for reason, of_reason in titles.items()]
     if design.n_left_out:
         notes.append(f"{design.n_left_out} cells without a label are left out")

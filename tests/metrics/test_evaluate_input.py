@@ -158,6 +158,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "per label": ({"per_label": True, "label_key": None}, ValueError, "per_label=True needs label_key"),
     "one sample": ({"n_bootstrap": 1}, ValueError, "n_bootstrap must be 0 or at least 2"),
     "samples": ({"n_bootstrap": 2.5}, ValueError, "n_bootstrap must be an integer of at least 0; got 2.5"),
+    "cells": ({"max_cells": 999}, ValueError, "max_cells must be an integer of at least 1000; got 999"),
     "threads": ({"n_jobs": 0}, ValueError, "n_jobs must be an integer of at least 1; got 0"),
     "flavor": ({"flavor": "scIB"}, ValueError, "flavor must be one of 'default', 'scib'; got 'scIB'"),
 }  # fmt: skip
