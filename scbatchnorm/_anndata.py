@@ -12,7 +12,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _checks, _matrix
+from scbatchnorm import _annotation, _checks, _lazy, _matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Features:
-    """What is integrated: `matrix` (cells, features) with a name for each feature."""
+    """What is integrated: `matrix` (cells, features) with a name for each feature; blocks of it, if it is not in memory."""
 
     matrix: Matrix
     names: Labels
@@ -68,10 +68,7 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
         raise ValueError(msg)
     columns = []
     for key in keys:
-        if key not in adata.obs:
-            msg = f"batch_key={key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs.columns)) or 'none'}."
-            raise KeyError(msg)
-        values = adata.obs[key]
+        values = column(adata, "batch_key", key)
         missing = values.isna().to_numpy()
         if missing.any():
             cells = ", ".join(map(str, adata.obs_names[missing][:5]))
@@ -88,6 +85,22 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
     if len(columns) == 1:
         return columns[0]
     return _as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
+
+
+def column(adata: AnnData, parameter: str, key: str) -> pd.Series:
+    """`adata.obs[key]`, which `parameter` named, in memory also where `adata` was read lazily.
+
+    Raises
+    ------
+    KeyError
+        There is no such column.
+    """
+    if key not in adata.obs:
+        msg = f"{parameter}={key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs.columns)) or 'none'}."
+        raise KeyError(msg)
+    values = adata.obs[key]
+    # Of a lazy table the column alone would lose its categories.
+    return values if isinstance(values, pd.Series) else _annotation.in_memory(adata.obs[[key]])[key]
 
 
 def _is_anndata(adata: object) -> None:
@@ -125,6 +138,10 @@ def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels)
         raise ValueError(msg)
     _checks.unique_genes(names)
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    lazy = adata.X if layer is None else adata.layers[layer]
+    if _lazy.is_lazy(lazy):
+        whole = np.array_equal(places, np.arange(adata.n_vars))
+        return _lazy.Lazy(lazy, where=where, columns=None if whole else places, names=names, expression=True)
     if layer is None and adata.isbacked and not adata.is_view:
         values = adata[:, places].X
     else:
@@ -197,7 +214,7 @@ def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tupl
         There is no such record, no such column, or genes of the model are missing.
     """
     slot = Keys.of(key).uns
-    record = adata.uns.get(slot, {})
+    record = _annotation.in_memory(adata.uns.get(slot, {}))
     if not record and (key is not None or batch is None):
         msg = f"key={key!r} has no integration in adata.uns[{slot!r}]; keys of adata.uns: {_checks.listed(adata.uns) or 'none'}."
         raise KeyError(msg)
@@ -236,6 +253,7 @@ def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | N
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        _annotation.load(adata)
         adata.obsm[keys.obsm] = embedding
         if loadings is not None:
             adata.varm[keys.varm] = loadings
@@ -249,6 +267,7 @@ def write_columns(
     with warnings.catch_warnings():
         # As in `write`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        _annotation.load(adata)
         for column in stale:
             if column in adata.obs:
                 del adata.obs[column]

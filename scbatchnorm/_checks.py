@@ -12,13 +12,18 @@ from scbatchnorm._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
     from scbatchnorm._typing import Bools, Labels, Matrix
 
-    Names = pd.Index | Labels
+    class Names(Protocol):
+        """Names by position: an index, an array, or whatever makes them up."""
 
-# log1p of a million is 13.8: larger values were not log-transformed.
-_LOG_CEILING = 30.0
+        def __getitem__(self, i: int, /) -> object: ...
+
+
+#: log1p of a million is 13.8: larger values were not log-transformed.
+LOG_CEILING = 30.0
 #: Single precision ends at 3e38: squares of larger values, in units of a small spread and added up, would be infinite.
 LARGEST = 1e12
 
@@ -62,8 +67,16 @@ def log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) ->
         NaN, infinite or negative values, or values that look like raw counts.
     """
     finite(matrix, where=where, cells=cells, genes=genes)
+    not_negative(matrix, where=where, cells=cells, genes=genes)
     values = _stored(matrix)
-    negative = values < 0
+    highest = float(values.max(initial=0))
+    whole = highest > 1 and np.array_equal(values, np.rint(values))
+    not_counts(where, whole=whole, too_high=highest > LOG_CEILING, highest=highest)
+
+
+def not_negative(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
+    """Raise if `matrix` holds negative values, which log-normalised expression does not."""
+    negative = _stored(matrix) < 0
     if negative.any():
         msg = (
             f"{where} must be log-normalised expression, which is never negative; "
@@ -71,16 +84,21 @@ def log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) ->
             "If it was scaled (sc.pp.scale), give the log-normalised values: layer=..., or the PCA of the scaled ones: use_rep='X_pca'."
         )
         raise ValueError(msg)
-    highest = float(values.max(initial=0))
-    if highest > 1 and np.array_equal(values, np.rint(values)):
+
+
+def not_counts(where: str, *, whole: bool, too_high: bool, highest: float | None = None) -> None:
+    """Raise if all values are `whole` numbers, warn if some are `too_high`; `highest` is the highest, if that is known."""
+    up_to = "" if highest is None else f" up to {highest:g}"
+    if whole:
         msg = (
-            f"{where} must be log-normalised expression, but looks like raw counts (whole numbers up to {highest:g}). Run first:\n"
+            f"{where} must be log-normalised expression, but looks like raw counts (whole numbers{up_to}). Run first:\n"
             "    sc.pp.normalize_total(adata, target_sum=1e4)\n"
             "    sc.pp.log1p(adata)"
         )
         raise ValueError(msg)
-    if highest > _LOG_CEILING:
-        msg = f"{where} has values up to {highest:g}, which log-normalised expression does not reach; run sc.pp.log1p(adata) first if it was not."
+    if too_high:
+        reach = f"up to {highest:g}" if highest is not None else f"above {LOG_CEILING:g}"
+        msg = f"{where} has values {reach}, which log-normalised expression does not reach; run sc.pp.log1p(adata) first if it was not."
         warn(msg)
 
 

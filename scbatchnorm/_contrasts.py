@@ -9,9 +9,12 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import spearmanr
 
+from scbatchnorm._blocks import Narrowing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scbatchnorm._blocks import Blocks, Function
     from scbatchnorm._typing import Codes, Floats, Matrix
 
 
@@ -60,3 +63,30 @@ def means(X: Matrix, codes: Codes, n_groups: int) -> Floats:
     share = 1 / np.bincount(codes[cells], minlength=n_groups)[codes[cells]]
     found = sparse.csr_matrix((share, (codes[cells], cells)), shape=(n_groups, len(codes))) @ X
     return np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float64)
+
+
+def streamed_means(blocks: Blocks, codes: Codes, n_groups: int) -> Floats:
+    """As `means`, of expression that is not in memory."""
+    found = np.zeros((n_groups, blocks.shape[1]))
+    for groups, sums in blocks.map(_Sums(codes), what="means"):
+        found[groups] += sums
+    size = np.bincount(codes[codes >= 0], minlength=n_groups)
+    return np.divide(found, size[:, None], out=found, where=size[:, None] > 0)
+
+
+class _Sums(Narrowing):
+    """Sums of genes over the cells of each group that a block has."""
+
+    def __init__(self, codes: Codes) -> None:
+        self.codes = codes
+
+    def narrowed(self, start: int, stop: int) -> Function:
+        """See `Narrowing`."""
+        return _Sums(self.codes[start:stop])
+
+    def __call__(self, block: Matrix, start: int) -> tuple[Codes, Floats]:
+        cells = np.flatnonzero(self.codes >= 0)
+        groups, own = np.unique(self.codes[cells], return_inverse=True)
+        member = sparse.csr_matrix((np.ones(len(cells)), (own, cells)), shape=(len(groups), len(self.codes)))
+        sums = member @ block
+        return groups, np.asarray(sums.toarray() if sparse.issparse(sums) else sums, dtype=np.float64)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scbatchnorm._typing import Codes, Floats, Matrix
 
@@ -47,6 +47,20 @@ class Sums:
     gram: Floats  # (batches, 1 + components, 1 + components)
     cross: Floats  # (batches, 1 + components, genes)
     squares: Floats  # (batches, genes)
+
+    def add(self, part: Part) -> None:
+        """Add the sums over a block of cells, in place: there are gigabytes of them where genes and batches are many."""
+        for own, batch in enumerate(part.batches):
+            for name in ("n", "gram", "cross", "squares"):
+                getattr(self, name)[batch] += getattr(part.sums, name)[own]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sums over a block of cells, of the batches that it has."""
+
+    batches: Codes  # (batches of the block,), ascending
+    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,16 @@ def no_sums(n_batches: int, n_components: int, n_genes: int) -> Sums:
         np.zeros((n_batches, width, n_genes)),
         np.zeros((n_batches, n_genes)),
     )
+
+
+def part(read: Callable[[slice], Matrix], cells: Cells, n_genes: int) -> Part:
+    """Sums over the cells of a block, of which `read` gives the expression of some rows."""
+    batches, codes = np.unique(cells.codes, return_inverse=True)
+    cells = Cells(cells.points, codes, cells.strength)
+    sums = no_sums(len(batches), cells.points.shape[1], n_genes)
+    for rows in chunks(len(codes)):
+        add(sums, read(rows), cells[rows])
+    return Part(batches, sums)
 
 
 def add(sums: Sums, X: Matrix, cells: Cells) -> None:

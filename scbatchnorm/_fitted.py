@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_array, check_is_fitted, validate_data
 
-from scbatchnorm import _anndata, _batches, _calibration, _device, _matrix, _record
+from scbatchnorm import _anndata, _batches, _calibration, _device, _lazy, _matrix, _record
+from scbatchnorm._blocks import Blocks, InMemory
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.inspection import encoder_bound, shift_table, snapshot
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
     from scbatchnorm._typing import Codes, Floats, Labels, Matrix
     from scbatchnorm.nn.network import Autoencoder
 
+# Cells that are embedded at once; no result depends on it.
+_ROWS = 65_536
+
 
 class FittedAutoencoder(TransformerMixin, BaseEstimator):
     """The part of `BatchNormAutoencoder` that uses what `fit` has set and no hyperparameter of training."""
 
     n_neighbors: int
     stem: str
+    progress: bool | None
     rng: int | np.random.Generator | None
     batches_: Labels
     features_: Labels
@@ -68,8 +73,10 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
             X has other features, values that are not finite, or cells farther from those of the fit than 1e12 times their spread; `batch`
             names one that the fit did not have.
         """
-        points, codes = self._encode(X, batch)
-        return self.stem_.embed(self._latent(points, codes))
+        check_is_fitted(self)
+        blocks = self._blocks(X)
+        codes = _batches.codes(batch, self.batches_, blocks.shape[0])
+        return self._embed(blocks.product(self.stem_.components, what="embedding"), codes)
 
     def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
         """Features (log-normalised expression) of points of the embedding, float32 of shape (cells, features).
@@ -166,9 +173,35 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
     def _encode(self, X: ArrayLike, batch: ArrayLike | None) -> tuple[Floats, Codes]:
         """Components of cells before the offsets are taken off, shape (cells, components), and their batch codes."""
         check_is_fitted(self)
-        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        codes = _batches.codes(batch, self.batches_, matrix.shape[0])
-        return self.stem_.encode(_matrix.as_features(matrix, self.stem, where="X")), codes
+        blocks = self._blocks(X)
+        codes = _batches.codes(batch, self.batches_, blocks.shape[0])
+        return self.stem_.standardise(blocks.product(self.stem_.components, what="components")), codes
+
+    def _blocks(self, X: ArrayLike | Blocks, *, fit: bool = False) -> Blocks:
+        """`X` (cells, features) in blocks, checked; of a `fit` its features are those to remember."""
+        if isinstance(X, Blocks):
+            if fit:
+                self.n_features_in_ = X.shape[1]
+            return X
+        if _lazy.is_lazy(X):
+            _check_n_features(self, X, reset=fit)
+            return _lazy.Lazy(X, where="X", progress=self.progress)
+        few = {"ensure_min_samples": 2, "ensure_min_features": 2} if fit else {}
+        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=fit, **few)
+        return InMemory(_matrix.as_features(matrix, self.stem, where="X"))
+
+    def _embed(self, products: Floats, codes: Codes) -> Floats:
+        """Embedding of cells of the batches `codes` by their `products` with the components, in the memory that these take."""
+        n_cells, width = len(products), self.stem_.components.shape[1]
+        place = products.reshape(-1)
+        for start in range(0, n_cells, _ROWS):
+            rows = slice(start, min(start + _ROWS, n_cells))
+            points = self.stem_.standardise(products[rows])
+            # What is written here has been read: an embedding has no more columns than there are products.
+            place[rows.start * width : rows.stop * width] = self.stem_.embed(self._latent(points, codes[rows])).ravel()
+        del place
+        products.resize((n_cells, width), refcheck=False)
+        return products
 
     def _latent(self, points: Floats, codes: Codes) -> Floats:
         """Corrected components of the components `points` (cells, components) of cells of the batches `codes`."""

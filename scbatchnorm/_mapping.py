@@ -12,6 +12,8 @@ from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.normalization import MixedBatchNorm, recalibrate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scbatchnorm._fitted import FittedAutoencoder
     from scbatchnorm._typing import Bools, Codes, Floats
 
@@ -24,6 +26,8 @@ _DISPLACED, _DISSIMILAR = 0.1, 0.15
 # Anchors that the displacement of a cell is averaged over. Fewer pull cells together, and they mix less.
 _SMOOTH = 40
 _ROWS = 2048
+# Cells that pass the network at once.
+_CHUNK = 8192
 # The code of a batch that the network does not know: zeros.
 _UNKNOWN = -1
 
@@ -44,17 +48,18 @@ class Space:
         if self._network is None:
             return aligned
         network = fold_batchnorm(self._network)
+        codes: Sequence[int] = [_UNKNOWN]
         if any(isinstance(layer, MixedBatchNorm) for layer in network.modules()):
             # Normalised by the batch of a cell: as in each batch of the reference, on average.
-            each = [
-                _device.run(network, network.encode, aligned, np.full(len(aligned), code))
-                for code in range(network.n_batches)
-            ]
-            latent = np.mean(each, axis=0, dtype=np.float32)
-        else:
-            latent = _device.run(network, network.encode, aligned, np.full(len(aligned), _UNKNOWN))
-        # Uncorrected they are as in the average batch, for offsets have the mean 0.
-        return aligned + self._model.strength_.at(aligned) * (latent - aligned)
+            codes = range(network.n_batches)
+        found = np.empty_like(aligned)
+        for start in range(0, len(aligned), _CHUNK):
+            some = aligned[start : start + _CHUNK]
+            each = [_device.run(network, network.encode, some, np.full(len(some), code)) for code in codes]
+            latent = each[0] if len(each) == 1 else np.mean(each, axis=0, dtype=np.float32)
+            # Uncorrected they are as in the average batch, for offsets have the mean 0.
+            found[start : start + _CHUNK] = some + self._model.strength_.at(some) * (latent - some)
+        return found
 
     def recalibrated(self, aligned: Floats) -> Space:
         """Copy whose network has the statistics of the reference and of these cells; the reference stays where it is.

@@ -1,48 +1,28 @@
-"""The estimator: stem, dial, offsets and network put together, over arrays."""
+"""The estimator: its parameters, and what they mean."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from sklearn.utils.validation import validate_data
-
-from scbatchnorm import (
-    _batches,
-    _calibration,
-    _checkpoint,
-    _device,
-    _history,
-    _matrix,
-    _offsets,
-    _parameters,
-    _reference,
-    _stem,
-    _strength,
-    _trainer,
-    _training,
-)
-from scbatchnorm._errors import TrainingDivergedError
-from scbatchnorm._persistent import PersistentAutoencoder
+from scbatchnorm import _batches
+from scbatchnorm._fitting import FittingAutoencoder
 
 if TYPE_CHECKING:
     import os
     from typing import Self
 
+    import numpy as np
     import torch
     from numpy.typing import ArrayLike
     from sklearn.utils import Tags
 
     from scbatchnorm._minibatch import Composition
-    from scbatchnorm._typing import Codes, Floats, Matrix
+    from scbatchnorm._typing import Floats
     from scbatchnorm.nn.network import AdversaryNorm, Norm
     from scbatchnorm.nn.normalization import Statistics
 
-logger = logging.getLogger(__name__)
 
-
-class BatchNormAutoencoder(PersistentAutoencoder):
+class BatchNormAutoencoder(FittingAutoencoder):
     """Autoencoder that harmonises batches, with BatchNorm over minibatches that mix them all.
 
     A linear stem (principal components) is followed by a residual network. Between them batches are moved onto each
@@ -92,6 +72,9 @@ class BatchNormAutoencoder(PersistentAutoencoder):
         Nearest neighbours that make two cells of different batches anchors if mutual.
     n_refreshes
         How often anchors are found anew, in the latent space of that moment.
+    max_cells_fit
+        Cells that are learned from, beside the principal components, which are those of all cells: of more a sketch is drawn in which every
+        batch and every region is represented. `None`: all cells. They are in memory, with their features.
     record_shift
         Whether to keep, at each refresh, how far batches are apart at each normalisation, and how far its input moved.
     rng
@@ -163,6 +146,7 @@ class BatchNormAutoencoder(PersistentAutoencoder):
         adversary_norm: AdversaryNorm = "layer",
         n_neighbors: int = 5,
         n_refreshes: int = 10,
+        max_cells_fit: int | None = 100_000,
         record_shift: bool = False,
         rng: int | np.random.Generator | None = 0,
         device: str | torch.device = "auto",
@@ -191,6 +175,7 @@ class BatchNormAutoencoder(PersistentAutoencoder):
         self.adversary_norm = adversary_norm
         self.n_neighbors = n_neighbors
         self.n_refreshes = n_refreshes
+        self.max_cells_fit = max_cells_fit
         self.record_shift = record_shift
         self.rng = rng
         self.device = device
@@ -209,7 +194,8 @@ class BatchNormAutoencoder(PersistentAutoencoder):
         Parameters
         ----------
         X
-            Log-normalised expression, or a representation with `stem="identity"`; dense or sparse, (cells, features).
+            Log-normalised expression, or a representation with `stem="identity"`; dense or sparse, (cells, features). A Dask array is read block
+            by block, several times.
         batch
             Batch of each cell, shape (cells,): any values that can be told apart. `None`: all cells are one batch.
 
@@ -220,71 +206,20 @@ class BatchNormAutoencoder(PersistentAutoencoder):
             message names it.
         TrainingDivergedError
             Losses were no longer finite. The model is fitted all the same, with the last good weights.
+        LostProcessError
+            Of the processes that train together one has ended, or does not answer.
+
+        Notes
+        -----
+        If torch.distributed has a process group of several processes, all of them call this alike, with the same data: they share the steps
+        of training, and end with the same model. It is that of one process up to rounding, which training amplifies.
         """
-        _parameters.check(self)
-        device = _device.resolve_device(self.device)
-        matrix: Matrix = validate_data(
-            self, X, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2, ensure_min_features=2
-        )
-        matrix = _matrix.as_features(matrix, self.stem, where="X")
-        codes, self.batches_ = _batches.factorize(batch, matrix.shape[0])
-        self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(matrix.shape[1])]))
-        rng = np.random.default_rng(self.rng)
-        checkpoint = _checkpoint.Checkpoint.of(self, matrix, codes, rng, device)
-        if checkpoint.resume(self):
-            points = self.stem_.encode(matrix)
-        else:
-            points = self._prepare(matrix, codes, rng)
-            checkpoint.begin(self)
-        self.network_, self.stopped_, trouble = None, "not trained", ""
-        self.history_, self.shift_history_ = _history.empty_history(), _history.empty_shift_history()
-        rows = self.strength_.affected(points, codes)
-        if self.strength_.value > 0:
-            trouble = self._train(points[rows] - self.offsets_[codes[rows]], codes[rows], rng, device, checkpoint)
-        self.reference_ = _reference.keep(self, matrix, codes, rng)
-        self.calibration_ = {"by": "fit", "n_cells": len(codes[rows]), "fingerprint_of_fit": self.fingerprint()}
-        if trouble:
-            raise TrainingDivergedError(trouble, self)
+        blocks = self._start(X)
+        self._fit(blocks, *_batches.factorize(batch, blocks.shape[0]))
         return self
 
     def fit_transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
         """Fit to `X` and `batch`, and return their embedding; see `fit` and `transform`."""
-        return self.fit(X, batch).transform(X, batch)
-
-    def _prepare(self, X: Matrix, codes: Codes, rng: np.random.Generator) -> Floats:
-        """Stem, strength and offsets; returns the coordinates of the cells, shape (cells, components)."""
-        plain, leading = _stem.fit(X, self.stem, self.n_components, self.n_latent, rng)
-        points = leading.encode(X)
-        self.strength_ = _strength.decide(self.strength, points, codes, rng)
-        logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
-        self.stem_ = leading if self.strength_.value > 0 else plain
-        self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
-        self.network_ = None
-        if self.strength_.value > 0 and self.offsets:
-            rows = self.strength_.affected(points, codes)
-            self.offsets_ = _offsets.find(X[rows], points[rows], codes[rows], self.n_neighbors, rng)
-        return points
-
-    def _train(
-        self,
-        points: Floats,
-        codes: Codes,
-        rng: np.random.Generator,
-        device: torch.device,
-        checkpoint: _checkpoint.Checkpoint,
-    ) -> str:
-        """Network and histories; returns what went wrong, if it did."""
-        trained = _training.train(
-            points,
-            codes,
-            _trainer.Settings.of(self),
-            rng,
-            device=device,
-            progress=self.progress,
-            checkpoint=checkpoint,
-        )
-        self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
-        self.shift_history_ = _history.name_batches(trained.shift_history, self.batches_)
-        _calibration.calibrate(trained.network, points, codes, self.n_neighbors, rng)
-        trained.network.cpu()
-        return trained.trouble
+        blocks = self._start(X)
+        codes, levels = _batches.factorize(batch, blocks.shape[0])
+        return self._embed(self._fit(blocks, codes, levels), codes)

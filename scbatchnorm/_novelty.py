@@ -31,35 +31,62 @@ _ROWS = 2048
 
 
 def unexplained(X: Matrix, stem: Stem, rng: np.random.Generator) -> Floats:
-    """Expression of cells of one batch that the `stem` cannot express, shape (cells,), in squared units of `X` (cells, genes).
+    """Expression of cells of one batch that the `stem` cannot express, shape (cells,), in squared units of `X` (cells, genes); see `Own`."""
+    rows = sketch(X.shape[0], rng)
+    own = Own(X[rows], stem, rng)
+    return own.unexplained(own.stem.encode(X), rows)
+
+
+def sketch(n_cells: int, rng: np.random.Generator) -> Codes:
+    """Cells of a batch that stand for all of it, at most 1000, in ascending order."""
+    return _anchors.sketch(np.zeros(n_cells, np.intp), _anchors.per_batch(1), rng)
+
+
+class Own:
+    """What the cells of one batch have themselves, as far as a `known` stem cannot express it.
 
     Profiles are pooled over the 15 nearest cells among the principal components of these cells themselves, in which a type that the
-    stem has never seen is apart. From each what the stem makes of it is subtracted, and the median over all profiles: what the
+    known stem has never seen is apart. From each what that stem makes of it is subtracted, and the median over all profiles: what the
     batch does to every cell. The squares of the 20 genes with most left, of those above 0, are added up.
+
+    Parameters
+    ----------
+    X
+        Expression of a sketch of the batch, (cells, genes).
+    known
+        The stem of these genes.
+    rng
+        Draws vectors to start with.
     """
-    rows = _anchors.sketch(np.zeros(X.shape[0], np.intp), _anchors.per_batch(1), rng)
-    own, _ = _stem.fit(X[rows], "pca", stem.components.shape[1], stem.components.shape[1], rng)
-    places = own.encode(X)
-    near = rows[_anchors.nearest(places, places[rows], min(_POOLED, max(1, len(rows) // 4)))]
-    usual = np.median(_left(X, stem, near[rows]), axis=0)
-    found = np.empty(X.shape[0], dtype=np.float32)
-    for start in range(0, len(found), _ROWS):
-        over = np.maximum(_left(X, stem, near[start : start + _ROWS]) - usual, 0)
-        n_genes = min(_GENES, over.shape[1])
-        highest = np.partition(over, over.shape[1] - n_genes, axis=1)[:, over.shape[1] - n_genes :]
-        found[start : start + _ROWS] = np.square(highest).sum(axis=1)
-    return found
 
+    def __init__(self, X: Matrix, known: Stem, rng: np.random.Generator) -> None:
+        n_components = known.components.shape[1]
+        self._X, self._known = X, known
+        self.stem, _ = _stem.fit(X, "pca", n_components, n_components, rng)
 
-def _left(X: Matrix, stem: Stem, near: Codes) -> Floats:
-    """Mean over the `near` cells (profiles, neighbours) of what the stem leaves of them, shape (profiles, genes)."""
-    n, k = near.shape
-    member = sparse.csr_matrix(
-        (np.full(n * k, 1 / k, np.float32), (np.repeat(np.arange(n), k), near.ravel())), shape=(n, X.shape[0])
-    )
-    mean = member @ X
-    mean = mean.toarray() if sparse.issparse(mean) else np.asarray(mean)
-    return mean - stem.decode(stem.encode(mean))
+    def unexplained(self, places: Floats, rows: Codes) -> Floats:
+        """What is left of cells, shape (cells,), by their components of `stem`; the sketch are those at `rows`."""
+        among = places[rows]
+        near = _anchors.nearest(places, among, min(_POOLED, max(1, len(rows) // 4)))
+        usual = np.median(self._left(near[rows]), axis=0)
+        found = np.empty(len(places), dtype=np.float32)
+        for start in range(0, len(found), _ROWS):
+            over = np.maximum(self._left(near[start : start + _ROWS]) - usual, 0)
+            n_genes = min(_GENES, over.shape[1])
+            highest = np.partition(over, over.shape[1] - n_genes, axis=1)[:, over.shape[1] - n_genes :]
+            found[start : start + _ROWS] = np.square(highest).sum(axis=1)
+        return found
+
+    def _left(self, near: Codes) -> Floats:
+        """Mean over the `near` cells of the sketch (profiles, neighbours) of what the known stem leaves of them, (profiles, genes)."""
+        n, k = near.shape
+        member = sparse.csr_matrix(
+            (np.full(n * k, 1 / k, np.float32), (np.repeat(np.arange(n), k), near.ravel())),
+            shape=(n, self._X.shape[0]),
+        )
+        mean = member @ self._X
+        mean = mean.toarray() if sparse.issparse(mean) else np.asarray(mean)
+        return mean - self._known.decode(self._known.encode(mean))
 
 
 def unexplained_when_held_out(
@@ -130,4 +157,9 @@ class States:
 
 def _to_local_mean(places: Floats, reference: Floats) -> Floats:
     """Distance to the mean of the nearest cells of the reference."""
-    return np.linalg.norm(places - reference[_anchors.nearest(places, reference, _LOCAL)].mean(axis=1), axis=1)
+    found = np.empty(len(places), np.result_type(places, reference))
+    for start in range(0, len(places), _ROWS):
+        some = places[start : start + _ROWS]
+        around = reference[_anchors.nearest(some, reference, _LOCAL)].mean(axis=1)
+        found[start : start + _ROWS] = np.linalg.norm(some - around, axis=1)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbatchnorm import _anchors, _stem
+from scbatchnorm import _anchors, _principal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,5 +19,5 @@ def find(X: Matrix, points: Floats, codes: Codes, n_neighbors: int, rng: np.rand
     scaled within each batch.
     """
     rows = _anchors.sketch(codes, _anchors.per_batch(int(codes.max()) + 1), rng)
-    scores = _stem.batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
+    scores = _principal.batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
     return _anchors.align(points[rows], scores, codes[rows], n_neighbors, rng)

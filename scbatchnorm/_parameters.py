@@ -55,6 +55,7 @@ def _word(words: tuple[str, ...]) -> Rule:
 
 
 _MOST_LAYERS = 100
+_FEWEST_FIT = 1000
 _NOT_NEGATIVE: Rule = (lambda value: _is_real(value) and value >= 0, "a number >= 0")
 
 _RULES: dict[str, Rule] = {
@@ -62,6 +63,10 @@ _RULES: dict[str, Rule] = {
     # so many that no file can ask for a network that takes minutes to build
     "n_layers": (lambda value: _is_whole(value) and 1 <= value <= _MOST_LAYERS, f"an int from 1 to {_MOST_LAYERS}"),
     **dict.fromkeys(("n_neighbors", "n_refreshes"), _whole(1)),
+    "max_cells_fit": (
+        lambda value: value is None or (_is_whole(value) and value >= _FEWEST_FIT),
+        f"an int >= {_FEWEST_FIT} or None",
+    ),
     # two cells of two batches
     "minibatch_size": _whole(4),
     "learning_rate": (lambda value: _is_real(value) and value > 0, "a number > 0"),

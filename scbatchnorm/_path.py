@@ -13,10 +13,8 @@ from scbatchnorm.metrics import ilisi, knn_preservation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
-
     from scbatchnorm._fitted import FittedAutoencoder
-    from scbatchnorm._typing import Matrix
+    from scbatchnorm._typing import Codes, Floats
 
 # Cells of all batches that both are measured on.
 _CELLS = 6000
@@ -40,8 +38,10 @@ def check(strengths: object) -> list[float]:
     return [float(value) for value in np.unique(values)]
 
 
-def trace(model: FittedAutoencoder, X: Matrix, batch: ArrayLike, strengths: Sequence[float]) -> pd.DataFrame:
+def trace(model: FittedAutoencoder, products: Floats, codes: Codes, strengths: Sequence[float]) -> pd.DataFrame:
     """Mixing and preservation at each strength of a `model` that was fitted with strength 1.
+
+    Cells are given by their `products` with the components of the stem (cells, components), and their batches `codes`.
 
     Returns
     -------
@@ -49,14 +49,13 @@ def trace(model: FittedAutoencoder, X: Matrix, batch: ArrayLike, strengths: Sequ
     its batch that a cell keeps, 1 at strength 0), and whether it is `chosen`: the smallest with 95 % of what the path gains in mixing.
     Measured on at most 6000 cells, each batch with its share of them.
     """
-    points, codes = model._encode(X, batch)
     rows = np.arange(len(codes))
     if len(codes) > _CELLS:
         rng = np.random.default_rng(0)
         share = _CELLS / len(codes)
         parts = [np.flatnonzero(codes == level) for level in range(len(model.batches_))]
         rows = np.sort(np.concatenate([rng.permutation(part)[: max(2, round(share * len(part)))] for part in parts]))
-    points, codes = points[rows], codes[rows]
+    points, codes = model.stem_.standardise(products[rows]), codes[rows]
     latent = model._latent(points, codes)
     found = []
     for strength in strengths:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _io, _restore
+from scbatchnorm import _annotation, _io, _restore
 from scbatchnorm._fitted import FittedAutoencoder
 
 if TYPE_CHECKING:
@@ -105,4 +105,4 @@ class PersistentAutoencoder(FittedAutoencoder):
             available = ", ".join(map(str, adata.uns)) or "none"
             msg = f"key={key!r} is not a key of adata.uns; keys: {available}. Run pp.integrate first."
             raise KeyError(msg)
-        return _restore.from_record(cls, adata.uns[key], where=f"adata.uns[{key!r}]")
+        return _restore.from_record(cls, _annotation.in_memory(adata.uns[key]), where=f"adata.uns[{key!r}]")

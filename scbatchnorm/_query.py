@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anchors, _checks, _mapping, _novelty
+from scbatchnorm import _checks, _mapping, _news, _novelty, _surveyed
+from scbatchnorm._blocks import _Product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scbatchnorm._blocks import Blocks
     from scbatchnorm._fitted import FittedAutoencoder
     from scbatchnorm._stem import Stem
-    from scbatchnorm._typing import Floats, Labels, Matrix
+    from scbatchnorm._typing import Floats, Labels
 
 _MODES = ("frozen", "recalibrate")
 # Reference cells that distances to its states are measured from.
 _STATES = 4000
 _TINY = 1e-12
+# Cells that pass the network at once.
+_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Options:
 class Source:
     """Features of new cells that the model knows."""
 
-    matrix: Matrix  # (cells, features found)
+    matrix: Blocks  # (cells, features found)
     stem: Stem  # of these features
     n_wanted: int
     missing: Labels
@@ -58,6 +62,14 @@ class Source:
     def share(self) -> float:
         """Of the features of the model that are there."""
         return self.matrix.shape[1] / self.n_wanted
+
+    def components(self) -> Floats:
+        """Of all cells, shape (cells, components); in the same pass values are checked."""
+        parts = _surveyed.mapped(self.matrix, _Product(self.stem.components), what="components")
+        products = np.empty((self.matrix.shape[0], self.stem.components.shape[1]), np.float32)
+        for start, part in zip(self.matrix.starts, parts, strict=True):
+            products[start : start + len(part)] = part
+        return self.stem.standardise(products)
 
 
 @dataclass(frozen=True)
@@ -102,24 +114,24 @@ def place(
     """Place the cells of every batch in `batch` (cells,), of which some are `known` by their code."""
     space = _mapping.Space(model)
     usual = Usual(model, space, options.false_alarm, rng)
-    components = source.stem.encode(source.matrix)
+    components = source.components()
+    codes, names = pd.factorize(batch)
+    news = _news.read(source.matrix, source.stem, codes, rng, unexplained=usual.knows_unexplained)
     points = np.empty_like(components)
     novelty, confidence = np.full((2, len(points)), np.nan, np.float32)
     table, warnings = {}, []
-    for name in dict.fromkeys(batch.tolist()):
-        rows = np.flatnonzero(batch == name)
+    for name, new in zip(names.tolist(), news, strict=True):
+        rows, looked = new.rows, new.looked
         mine = components[rows]
-        looked = _anchors.sketch(np.zeros(len(rows), np.intp), _anchors.per_batch(1), rng)
         if name in known:
-            codes = np.full(len(rows), known[name])
             offset, n_anchors = model.offsets_[known[name]], 0
         else:
             offset, n_anchors = _mapping.align(mine, looked, space, model.n_neighbors)
         aligned = mine - offset
         if len(rows) >= _mapping.FEWEST:
-            novelty[rows], confidence[rows] = usual.judge(source.matrix[rows], source.stem, aligned, rng)
+            novelty[rows], confidence[rows] = usual.judge(aligned, new.unexplained())
         if name in known:
-            points[rows] = model._latent(mine, codes)
+            points[rows] = _as_known(model, mine, known[name])
         else:
             novel = novelty[rows] > 1
             inside = space.recalibrated(aligned[looked]) if options.mode == "recalibrate" else space
@@ -137,6 +149,12 @@ def place(
     frame = pd.DataFrame.from_dict(table, orient="index")
     same = [name for name in table if name not in known and name in set(map(str, model.batches_))]
     return Mapped(points, novelty, confidence, frame, same, warnings)
+
+
+def _as_known(model: FittedAutoencoder, components: Floats, code: int) -> Floats:
+    """Corrected components of cells of a batch that the model was fitted on."""
+    parts = [components[start : start + _ROWS] for start in range(0, len(components), _ROWS)]
+    return np.concatenate([model._latent(part, np.full(len(part), code)) for part in parts])
 
 
 def _unaligned(name: str, n_cells: int) -> str:
@@ -162,15 +180,20 @@ class Usual:
         self._unexplained = model.reference_.unexplained
         self._distance = self._states.distance_when_held_out()
 
-    def judge(self, X: Matrix, stem: Stem, aligned: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    @property
+    def knows_unexplained(self) -> bool:
+        """Whether it is known how much expression of cells held out is left unexplained."""
+        return len(self._unexplained) > 0
+
+    def judge(self, aligned: Floats, unexplained: Floats | None) -> tuple[Floats, Floats]:
         """Novelty, and share of held-out cells at least as novel, of the cells of a batch; both (cells,).
 
-        Cells are given by `X` (cells, genes), which the `stem` is of, and their `aligned` components.
+        Cells are given by their `aligned` components, and what of their expression is `unexplained`, if that is known.
         """
         novelty, confidence = np.full((2, len(aligned)), np.nan, np.float32)
         pairs = [(self._distance, self._states.distance(aligned))]
-        if len(self._unexplained):
-            pairs.append((self._unexplained, _novelty.unexplained(X, stem, rng)))
+        if unexplained is not None:
+            pairs.append((self._unexplained, unexplained))
         for usual, found in pairs:
             if len(usual):
                 limit = np.float32(max(float(np.quantile(usual, 1 - self._false_alarm)), _TINY))

@@ -11,5 +11,5 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[np.integer]
 Floats: TypeAlias = npt.NDArray[np.floating]
 Labels: TypeAlias = npt.NDArray[np.str_]
-# A float array or a CSR matrix; scipy comes without types.
+# A float array or a CSR matrix, or blocks of one (`_blocks`) where that is said; scipy comes without types.
 Matrix: TypeAlias = Any

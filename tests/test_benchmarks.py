@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("benchmarks", reason="benchmarks/ is in the repository, not in the package")
 
-from benchmarks import ablation, null, report, run, scale, scoring, worker
+from benchmarks import ablation, null, report, run, scoring, worker
 from benchmarks.methods import METHODS, Method
 
 if TYPE_CHECKING:
@@ -161,14 +161,3 @@ def test_null(tmp_path: Path) -> None:
     assert rows["split"].to_list() == list(null.SPLITS)
     assert rows["kept"].between(0, 1).all()
     assert rows["strength"].between(0, 1).all()
-
-
-def test_scale_keeps_the_simulated_file(tmp_path: Path) -> None:
-    arguments = ["--cells", "200", "--genes", "400", "--batches", "2", "--methods", "unintegrated"]
-    arguments += ["--scratch", str(tmp_path / "scratch"), "-o", str(tmp_path)]
-    assert scale.main(arguments) == 0
-    (file,) = (tmp_path / "scratch").iterdir()
-    changed = file.stat().st_mtime_ns
-    assert scale.main(arguments) == 0
-    assert file.stat().st_mtime_ns == changed
-    assert pd.read_csv(tmp_path / "scale.csv")["cells"].to_list() == [200]

@@ -68,6 +68,7 @@ WRONG: list[tuple[str, Any]] = [
         for value in (0, -1, 2.0, True, "5", None)
     ],
     ("n_layers", 101),
+    *[("max_cells_fit", value) for value in (0, 999, 2000.0, True, "all")],
     *[("minibatch_size", value) for value in (3, 64.0, None)],
     *[("learning_rate", value) for value in (0, -1e-3, np.nan, np.inf, "1e-3", True)],
     *[(name, v) for name in ("weight_decay", "anchor_weight", "adversary_weight") for v in (-1, np.nan, np.inf, None)],

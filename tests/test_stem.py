@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 from threadpoolctl import threadpool_limits
 
-from scbatchnorm import _stem
+from scbatchnorm import _principal, _stem
 
 
 def fit_pca(X, n_components, rng):
@@ -116,7 +116,7 @@ def test_same_rng_same_stem():
     for field in dataclasses.fields(_stem.Stem):
         assert np.array_equal(getattr(one, field.name), getattr(other, field.name))
     codes = np.arange(200) % 2
-    first, second = (_stem.batchwise_scores(X, codes, 5, np.random.default_rng(3)) for _ in range(2))
+    first, second = (_principal.batchwise_scores(X, codes, 5, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first, second)
     assert repr(np.random.get_state()) == np_state  # noqa: NPY002
 
@@ -127,7 +127,7 @@ def test_input_is_not_changed():
     codes = np.arange(200) % 2
     for matrix in (X, stored):
         fit_pca(matrix, 3, np.random.default_rng(0))
-        _stem.batchwise_scores(matrix, codes, 3, np.random.default_rng(0))
+        _principal.batchwise_scores(matrix, codes, 3, np.random.default_rng(0))
     assert np.array_equal(X, expression())
     assert np.array_equal(stored.toarray(), X)
 
@@ -138,7 +138,7 @@ def test_constant_genes_have_no_weight():
     np.testing.assert_allclose(stem.components[-5:], 0, atol=1e-5)
     np.testing.assert_allclose(stem.decode(stem.encode(X))[:, -5:], X[:, -5:], atol=1e-3)
     codes = np.arange(200) % 2
-    found = _stem.batchwise_scores(X, codes, 5, np.random.default_rng(0))
+    found = _principal.batchwise_scores(X, codes, 5, np.random.default_rng(0))
     expected = zscored_pca(expression(), codes, 5)
     np.testing.assert_allclose(up_to_sign(found, expected), expected, atol=0.02)
 
@@ -167,7 +167,7 @@ def test_batchwise_scores_of_batches_without_spread(kind):
     """Cells that equal all others of their batch are at its centre."""
     codes = np.arange(64) % 2
     X = kind(np.outer(1.0 + codes, np.arange(1, 9)).astype(np.float32))
-    np.testing.assert_allclose(_stem.batchwise_scores(X, codes, 4, np.random.default_rng(0)), 0, atol=1e-3)
+    np.testing.assert_allclose(_principal.batchwise_scores(X, codes, 4, np.random.default_rng(0)), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
@@ -195,7 +195,7 @@ def test_batchwise_scores_are_pca_of_zscores(kind):
     X = expression()
     codes = np.random.default_rng(1).integers(3, size=len(X))
     X[codes == 1] *= 1.7
-    found = _stem.batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
+    found = _principal.batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
     expected = zscored_pca(X, codes, 5)
     np.testing.assert_allclose(up_to_sign(found, expected), expected, atol=0.02)
 
@@ -208,7 +208,7 @@ def test_batchwise_scores_clip_rare_genes(kind):
     X[np.arange(10), np.arange(10)] = 5
     codes = np.arange(1000) % 2
     assert ((X - X.mean(axis=0)) / (X.std(axis=0) + 0.01)).max() > 15
-    found = _stem.batchwise_scores(kind(X), codes, 3, np.random.default_rng(0))
+    found = _principal.batchwise_scores(kind(X), codes, 3, np.random.default_rng(0))
     expected = zscored_pca(X, codes, 14)
     s = np.linalg.norm(found, axis=0)
     np.testing.assert_allclose(s, np.linalg.norm(expected, axis=0)[:3], rtol=1e-3)
@@ -220,7 +220,7 @@ def test_batchwise_scores_remove_scale_and_shift_of_batches(kind):
     X = 10 * expression(100)
     factor = np.random.default_rng(1).uniform(0.5, 2, X.shape[1]).astype(np.float32)
     both, codes = kind(np.vstack([X, X * factor])), np.repeat([0, 1], 100)
-    scores = _stem.batchwise_scores(both, codes, 5, np.random.default_rng(0))
+    scores = _principal.batchwise_scores(both, codes, 5, np.random.default_rng(0))
     np.testing.assert_allclose(scores[:100], scores[100:], atol=0.05 * scores.std())
 
 
@@ -228,7 +228,7 @@ def test_batchwise_scores_of_one_batch_are_truncated_svd():
     X = expression()
     z = (X - X.mean(axis=0)) / (X.std(axis=0) + 0.01)
     expected = TruncatedSVD(4, algorithm="arpack", random_state=0).fit_transform(z.astype(np.float64))
-    found = _stem.batchwise_scores(sparse.csr_matrix(X), np.zeros(200, dtype=int), 4, np.random.default_rng(0))
+    found = _principal.batchwise_scores(sparse.csr_matrix(X), np.zeros(200, dtype=int), 4, np.random.default_rng(0))
     np.testing.assert_allclose(up_to_sign(found, expected), expected, atol=0.02)
 
 
@@ -237,7 +237,7 @@ def test_batchwise_scores_of_a_batch_of_one_cell(kind):
     """A cell without others of its batch is at the centre."""
     X, codes = expression(), np.zeros(200, dtype=int)
     codes[17] = 1
-    scores = _stem.batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
+    scores = _principal.batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(scores[17], 0, atol=1e-2)
 
@@ -250,7 +250,7 @@ def test_sparse_matrix_is_never_made_dense():
     try:
         stem = fit_pca(X, 5, np.random.default_rng(0))
         stem.encode(X)
-        _stem.batchwise_scores(X, codes, 5, np.random.default_rng(0))
+        _principal.batchwise_scores(X, codes, 5, np.random.default_rng(0))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from scbatchnorm import _atomic
@@ -30,6 +32,14 @@ def check_target(name: str, path: Path, suffixes: Sequence[str], *, overwrite: b
     _atomic.check_target(name, path, overwrite=overwrite, hint="--overwrite", folder=path.suffix == ".zarr")
 
 
+def check_apart(source: Path, target: Path) -> None:
+    """Raise if one of two stores, which are folders, lies in the other."""
+    one, other = source.resolve(), target.resolve()
+    if one in other.parents or other in one.parents:
+        msg = f"-o/--output and the input must not lie in each other; got {target} and {source}."
+        raise ValueError(msg)
+
+
 def _check_suffix(name: str, path: Path, suffixes: Sequence[str]) -> None:
     """Raise unless the file that the option `name` gives has one of the endings."""
     if path.suffix not in suffixes:
@@ -41,7 +51,7 @@ def read(source: Path) -> AnnData:
     """All of a file."""
     import anndata as ad
 
-    with _opened(source):
+    with opened(source):
         return ad.read_zarr(source) if source.suffix == ".zarr" else ad.read_h5ad(source)
 
 
@@ -53,7 +63,7 @@ def read_cells(source: Path, keys: Mapping[str, str]) -> AnnData:
     import anndata as ad
     from anndata.io import read_elem
 
-    with _opened(source) as file:
+    with opened(source) as file:
         if file["obs"].attrs.get("encoding-type") != "dataframe":
             return read(source)  # written before 2020
         available = sorted(file["obsm"]) if "obsm" in file else []
@@ -65,7 +75,7 @@ def read_cells(source: Path, keys: Mapping[str, str]) -> AnnData:
 
 
 @contextlib.contextmanager
-def _opened(source: Path) -> Iterator[Any]:
+def opened(source: Path) -> Iterator[Any]:
     """The root of a file, as h5py or zarr give it; what goes wrong in reading it is said to be about the input."""
     with contextlib.ExitStack() as stack:
         try:
@@ -80,15 +90,30 @@ def _opened(source: Path) -> Iterator[Any]:
             if "obs" not in file:
                 msg = "it holds no AnnData"
                 raise ValueError(msg)
-            yield file
+            with undamaged(source):
+                yield file
         except (OSError, KeyError, ValueError) as error:
             msg = f"input cannot be read: {source} ({error})."
             raise OSError(msg) from error
 
 
+@contextlib.contextmanager
+def undamaged(source: Path) -> Iterator[None]:
+    """OSError for the errors of all sorts with which decompression fails."""
+    try:
+        yield
+    except (RuntimeError, EOFError, zlib.error) as error:
+        if "compress" not in str(error):
+            raise
+        msg = f"{source} cannot be read, it is damaged ({error})."
+        raise OSError(msg) from error
+
+
 def write(adata: AnnData, target: Path) -> None:
     """All of `adata`, in the format that the ending says."""
-    with _atomic.staged(target) as (new,):
+    with _atomic.staged(target) as (new,), warnings.catch_warnings():
+        # Which version of the format anndata will write one day is nothing that users can act on.
+        warnings.filterwarnings("ignore", message="Writing zarr v2 data|zarr v3 autosharding|Consolidated metadata")
         if target.suffix == ".zarr":
             adata.write_zarr(new)
         else:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import argparse
+import argparse
 
 
 def add_batch_key(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +16,14 @@ def add_batch_key(parser: argparse.ArgumentParser) -> None:
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Whether files may be replaced, see `_files.check_target`."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def add_lazy(parser: argparse.ArgumentParser) -> None:
+    """How the input is read, see `_source.read`."""
+    parser.add_argument(
+        "--lazy", action=argparse.BooleanOptionalAction,
+        help="read expression in blocks, it need not fit in memory (default: if it takes more than a quarter of what is free)",
+    )  # fmt: skip
 
 
 def one_or_all(values: list[str]) -> str | list[str]:

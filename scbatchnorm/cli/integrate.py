@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import time
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scbatchnorm import _atomic
-from scbatchnorm.cli import _files, _options
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-logger = logging.getLogger(__name__)
+from scbatchnorm import _atomic, _launch
+from scbatchnorm.cli import _files, _normalize, _options, _source
 
 HELP = "write a harmonised embedding into an .h5ad or .zarr file"
 DESCRIPTION = "Write a harmonised embedding, obsm['X_scbatchnorm'], into a copy of an AnnData file."
-_N_TOP_GENES = 2000
+# Options that make no sense together, and why.
+_EXCLUSIVE = (
+    ("--normalize", "--use-rep", "a representation is not normalised"),
+    ("--scheduler", "--no-lazy", "what is in memory is not read by others"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--use-rep", metavar="KEY", help="representation in obsm to use instead of expression")
     parser.add_argument(
         "--normalize", action="store_true",
-        help=f"the input is counts: log-normalise it (counts are kept as a layer) and choose {_N_TOP_GENES} variable genes",
+        help=f"the input is counts: log-normalise it (counts are kept as a layer) and choose {_normalize.N_TOP_GENES} variable genes",
     )  # fmt: skip
     parser.add_argument(
         "--strength", type=_strength, default="auto", metavar="S",
@@ -47,33 +44,50 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", type=Path, metavar="FILE",
         help="file to note progress in: the same command goes on from there if it was killed; needs a single --strength",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-cells-fit", type=int, metavar="N",
+        help="cells that the network learns from, of more a sketch (default: see BatchNormAutoencoder)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers read the blocks, such as tcp://host:8786"
+    )
+    _options.add_lazy(parser)
     _options.add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Integrate what is in the file, and write it with the embedding."""
+    """Integrate what is in the file, and write it with the embedding; processes of a launcher train together."""
+    if _launch.is_launched():
+        from scbatchnorm import _together
+
+        return _together.command(lambda: _integrate(args), args.device)
+    return _integrate(args)
+
+
+def _integrate(args: argparse.Namespace) -> int:
+    """All that one process does, or leads."""
     _files.check_source(args.input)
     _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
-    if args.normalize and args.use_rep is not None:
-        msg = "--normalize and --use-rep exclude each other: a representation is not normalised."
-        raise ValueError(msg)
+    _files.check_apart(args.input, args.output)
+    _check(args)
     if args.save_model is not None:
         _atomic.check_target("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
     start = time.perf_counter()
     from scbatchnorm import BatchNormAutoencoder, _anndata, pp
 
     how = _how(args)
-    adata = _files.read(args.input)
-    if args.normalize:
-        _normalize(adata, args.batch_key, layer=args.layer)
-    pp.integrate(
-        adata,
-        _options.one_or_all(args.batch_key),
-        layer=None if args.normalize else args.layer,
-        use_rep=args.use_rep,
-        **how,
-        key_added=args.key_added,
-    )
+    with _source.cluster(args.scheduler):
+        source = _read(args)
+        adata = source.adata
+        with _files.undamaged(args.input):
+            pp.integrate(
+                adata,
+                _options.one_or_all(args.batch_key),
+                layer=None if args.normalize else args.layer,
+                use_rep=args.use_rep,
+                **how,
+                key_added=args.key_added,
+            )
     keys = _anndata.Keys.of(args.key_added)
     record = adata.uns[keys.uns]
     if record["stopped"] == "interrupted":
@@ -81,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt(*[f"the same command goes on from {file}" for file in [args.checkpoint] if file])
     if args.save_model is not None:
         BatchNormAutoencoder.from_anndata(adata, key=keys.uns).save(args.save_model, overwrite=args.overwrite)
-    _files.write(adata, args.output)
+    loadings = {} if args.use_rep is not None else {"varm": [keys.varm]}
+    source.write(args.output, {"obsm": [keys.obsm], **loadings, "uns": [keys.uns]})
     n_cells, n_components = adata.obsm[keys.obsm].shape
     if args.save_model is not None:
         print(f"wrote {args.save_model}: the model")
@@ -93,52 +108,49 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _how(args: argparse.Namespace) -> dict[str, Any]:
-    """Parameters of the fit: on a model where there is a checkpoint, which is one of its parameters."""
-    options = {"strength": args.strength, "rng": args.seed, "device": args.device}
-    if args.checkpoint is None:
-        return options
-    if isinstance(args.strength, list):
+def _check(args: argparse.Namespace) -> None:
+    """Raise where options exclude each other."""
+    given = {"--use-rep": args.use_rep is not None, "--lazy": args.lazy, "--no-lazy": args.lazy is False}
+    given |= {"--normalize": args.normalize, "--scheduler": args.scheduler is not None}
+    for one, other, reason in _EXCLUSIVE:
+        if given[one] and given[other]:
+            msg = f"{one} and {other} exclude each other: {reason}."
+            raise ValueError(msg)
+    several = isinstance(args.strength, list)
+    if several and args.checkpoint is not None:
         msg = "--checkpoint needs a single --strength; the path of several is not kept."
         raise ValueError(msg)
+    if several and args.max_cells_fit is not None:
+        msg = "--max-cells-fit needs a single --strength."
+        raise ValueError(msg)
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of the fit: on a model where there are some that only a model has."""
+    options = {"strength": args.strength, "rng": args.seed, "device": args.device}
+    others = {"checkpoint": args.checkpoint, "max_cells_fit": args.max_cells_fit}
+    given = {name: value for name, value in others.items() if value is not None}
+    if not given:
+        return options
     from scbatchnorm import BatchNormAutoencoder
 
-    return {"model": BatchNormAutoencoder(**options, checkpoint=args.checkpoint)}
+    return {"model": BatchNormAutoencoder(**options, **given)}
 
 
-def _normalize(adata: AnnData, batch_keys: list[str], *, layer: str | None) -> None:
-    """Log-normalise counts into `X`, and choose variable genes batch by batch."""
-    import numpy as np
-    import pandas as pd
-    import scanpy as sc
-
-    from scbatchnorm import _anndata
-
-    batch = _anndata.batches(adata, batch_keys)
-    if layer is not None and layer not in adata.layers:
-        msg = f"layer={layer!r} is not a key of adata.layers; keys: {', '.join(filter(None, adata.layers)) or 'none'}."
-        raise KeyError(msg)
-    counts = adata.X if layer is None else adata.layers[layer]
-    values = counts.data if hasattr(counts, "tocsr") else np.asarray(counts)
-    if not np.array_equal(values, np.rint(values)) or (values < 0).any():
-        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-        msg = f"--normalize needs counts, whole numbers that are not negative; {where} holds others. Leave it out if they are log-normalised."
-        raise ValueError(msg)
-    adata.layers.setdefault("counts", counts.copy())
-    adata.X = counts.astype(np.float32)
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    n_top_genes = min(_N_TOP_GENES, adata.n_vars)
-    # Chosen on a bare copy: several columns make one batch here, which is no column of the user's.
-    bare = sc.AnnData(
-        adata.X, obs=pd.DataFrame({"batch": pd.Categorical(batch)}, index=adata.obs_names), var=adata.var[[]]
+def _read(args: argparse.Namespace) -> _source.Source:
+    """The input, log-normalised; blocks of it where there is a cluster to read them."""
+    source = _source.read(
+        args.input,
+        args.output,
+        lazy=True if args.scheduler is not None else args.lazy,
+        batch_keys=args.batch_key,
+        layer=args.layer,
+        use_rep=args.use_rep,
+        whole=args.normalize,
     )
-    with warnings.catch_warnings():
-        # Where a batch has fewer expressed genes than asked for, all of them are taken.
-        warnings.filterwarnings("ignore", message="`n_top_genes`")
-        chosen = sc.pp.highly_variable_genes(bare, n_top_genes=n_top_genes, batch_key="batch", inplace=False)
-    adata.var["highly_variable"] = chosen["highly_variable"].to_numpy()
-    logger.info("log-normalised, %d variable genes chosen", int(adata.var["highly_variable"].sum()))
+    if args.normalize:
+        _normalize.log_normalise(source, args.batch_key, layer=args.layer)
+    return source
 
 
 def _strength(text: str) -> float | list[float] | str:

@@ -137,11 +137,7 @@ def _column(adata: AnnData, key: str, parameter: str, *, numbers: bool) -> Colum
     if not isinstance(key, str):
         msg = f"{parameter} must be a column of adata.obs; got {key!r}."
         raise ValueError(msg)
-    if key not in adata.obs:
-        columns = ", ".join(map(str, adata.obs.columns)) or "none"
-        msg = f"{parameter}={key!r} is not a column of adata.obs; columns: {columns}."
-        raise KeyError(msg)
-    values = adata.obs[key]
+    values = _anndata.column(adata, parameter, key)
     is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if numbers and is_number and values.nunique() > _MOST_LEVELS:
         found = values.to_numpy(dtype=float, na_value=np.nan)

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _anndata, _checks, _path, _record
+from scbatchnorm import _anndata, _batches, _checks, _lazy, _path, _record
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm._warn import warn
 
@@ -51,7 +51,8 @@ def integrate(
     Parameters
     ----------
     adata
-        Annotated data, log-normalised, cells of all batches.
+        Annotated data, log-normalised, cells of all batches. Expression may be a Dask array, as anndata's lazy readers give: it is read block
+        by block and never as a whole, by the workers of the Dask cluster that is connected, if there is one.
     batch_key
         Column of `adata.obs` with the batch of each cell, or several columns: then each combination is a batch.
     model
@@ -103,6 +104,12 @@ def integrate(
         is unchanged.
     TrainingDivergedError
         Losses were no longer finite. `adata` is unchanged; the error has the `model`, with the last good weights.
+    OSError
+        Expression that is not in memory cannot be read. `adata` is unchanged.
+    ImportError
+        A worker of the Dask cluster lacks the package, or has another version of it.
+    LostProcessError
+        Of the processes that train together (torch.distributed) one has ended, or does not answer.
 
     Warns
     -----
@@ -136,14 +143,19 @@ def integrate(
         raise ValueError(msg)
     _warn_of_small(batch, batch_key)
     logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, len(np.unique(batch)))
-    estimator.fit(features.matrix, batch)
+    if isinstance(features.matrix, _lazy.Lazy):
+        features.matrix.progress = estimator.progress
+    blocks = estimator._start(features.matrix)
+    codes, levels = _batches.factorize(batch, blocks.shape[0])
+    del batch  # names of millions of cells are large
+    products = estimator._fit(blocks, codes, levels)
     estimator.features_ = features.names
     path = None
     if strengths is not None and estimator.network_ is not None:
-        path = _path.trace(estimator, features.matrix, batch, strengths)
+        path = _path.trace(estimator, products, codes, strengths)
         _path.apply(estimator, path)
         logger.info("strength %.2f: %s", estimator.strength_.value, estimator.strength_.reason)
-    embedding = estimator.transform(features.matrix, batch)
+    embedding = estimator._embed(products, codes)
     loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
     record = _record.to_record(estimator)
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)

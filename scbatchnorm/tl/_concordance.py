@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata, _checks, _contrasts, _matrix
+from scbatchnorm import _anndata, _checks, _contrasts, _lazy, _matrix
+from scbatchnorm._blocks import Blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from scbatchnorm._typing import Matrix
+    from scbatchnorm._typing import Codes, Floats, Matrix
 
 
 def concordance(
@@ -38,7 +39,7 @@ def concordance(
     Parameters
     ----------
     adata
-        Annotated data with corrected expression.
+        Annotated data with corrected expression. What is a Dask array is read block by block: only the means are in memory.
     batch_key
         Column of `adata.obs` with the batch, or several that are combined.
     label_key
@@ -77,10 +78,7 @@ def concordance(
         msg = f"corrected must be a layer of adata; got {corrected!r}."
         raise ValueError(msg)
     batch_codes, batches = pd.factorize(_anndata.batches(adata, batch_key))
-    if label_key not in adata.obs:
-        msg = f"label_key={label_key!r} is not a column of adata.obs; columns: {_checks.listed(adata.obs)}."
-        raise KeyError(msg)
-    label_codes, labels = pd.factorize(adata.obs[label_key], sort=True)
+    label_codes, labels = pd.factorize(_anndata.column(adata, "label_key", label_key), sort=True)
     shape = len(batches), len(labels)
     codes = np.where(label_codes < 0, -1, batch_codes * len(labels) + label_codes)
     n_cells = np.bincount(codes[codes >= 0], minlength=shape[0] * shape[1]).reshape(shape)
@@ -88,7 +86,7 @@ def concordance(
         msg = f"no batch has two values of label_key={label_key!r} with min_cells={min_cells} cells or more each."
         raise ValueError(msg)
     matrices = _read(adata, "layer", layer), _read(adata, "corrected", corrected)
-    before, after = (_contrasts.means(matrix, codes, n_cells.size).reshape(*shape, -1) for matrix in matrices)
+    before, after = (_means(matrix, codes, n_cells.size).reshape(*shape, -1) for matrix in matrices)
     rows = [
         {
             "batch": str(batches[found.batch]),
@@ -104,13 +102,21 @@ def concordance(
     return pd.DataFrame(rows).sort_values("spearman", kind="stable", ignore_index=True)
 
 
-def _read(adata: AnnData, parameter: str, layer: str | None) -> Matrix:
-    """The layer that `parameter` names, or `adata.X`."""
+def _read(adata: AnnData, parameter: str, layer: str | None) -> Matrix | Blocks:
+    """The layer that `parameter` names, or `adata.X`; a Dask array as blocks."""
     if layer is None and adata.X is not None:
         values = adata.X[:] if adata.isbacked else adata.X
-        return _matrix.as_csr(values, where="adata.X")
+        return _lazy.Lazy(values, where="adata.X") if _lazy.is_lazy(values) else _matrix.as_csr(values, where="adata.X")
     if layer not in adata.layers:
         available = _checks.listed(key for key in adata.layers if key is not None) or "none"
         msg = f"{parameter}={layer!r} is not a layer of adata; layers: {available}."
         raise KeyError(msg)
-    return _matrix.as_csr(adata.layers[layer], where=f"adata.layers[{layer!r}]")
+    values, where = adata.layers[layer], f"adata.layers[{layer!r}]"
+    return _lazy.Lazy(values, where=where) if _lazy.is_lazy(values) else _matrix.as_csr(values, where=where)
+
+
+def _means(matrix: Matrix | Blocks, codes: Codes, n_groups: int) -> Floats:
+    """Mean of each gene in each group, shape (groups, genes)."""
+    if isinstance(matrix, Blocks):
+        return _contrasts.streamed_means(matrix, codes, n_groups)
+    return _contrasts.means(matrix, codes, n_groups)

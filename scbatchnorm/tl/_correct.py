@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
 import numpy as np
-import pandas as pd
-from scipy import sparse
 
-from scbatchnorm import _anndata, _batches, _checks, _expression, _matrix
+from scbatchnorm import _anndata, _annotation, _checks, _expression, _lazy
 from scbatchnorm._model import BatchNormAutoencoder
+from scbatchnorm.tl._measured import Measured
+from scbatchnorm.tl._streamed import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from scbatchnorm._expression import Cells, Correction
-    from scbatchnorm._typing import Codes, Labels, Matrix
+    from scbatchnorm._typing import Codes, Labels
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,8 @@ def correct(
     ----------
     adata
         Annotated data as :func:`scbatchnorm.pp.integrate` left it; the expression that was integrated is corrected,
-        `adata.X` or the layer.
+        `adata.X` or the layer. It may be a Dask array, as anndata's lazy readers give: it is then read once, block by block, for the
+        regressions, by the workers of the Dask cluster that is connected, if there is one.
     target
         `"average"`: the mean over the batches with cells in `adata`, each with equal weight. Or the name of a batch:
         its own cells do not change.
@@ -84,10 +84,14 @@ def correct(
     `adata.layers['scbatchnorm' | key_added]` : :class:`numpy.ndarray` or :class:`scipy.sparse.csr_matrix` (dtype `float32`)
         Corrected expression, shape (cells, genes), never negative, on the scale of the log-normalised expression. It
         is computed for 1 024 cells at a time: no other dense matrix of all cells and genes is made, only coefficients,
-        (batches, components, genes) of them.
+        (batches, components, genes) of them. Of a Dask array it is a :class:`dask.array.Array` with the same chunks of cells, all genes
+        in one, dense or CSR: a chunk is corrected when it is computed or written (`adata.write_zarr`), and nothing of cells and genes
+        stays in memory. The coefficients travel with it, once: a few 100 MB for 30 batches and 30 000 genes.
     `adata.uns['scbatchnorm_correct' | key_added + '_correct']` : :class:`dict`
         `params`, `fingerprint` and `strength` (value and reason) of the model, `batches` that the average is over or
         the target, `n_genes` that were corrected, and `versions`.
+
+    Of an `adata` that was read lazily `obs`, `var` and `uns` are in memory afterwards, for anndata cannot write it otherwise.
 
     Raises
     ------
@@ -96,7 +100,8 @@ def correct(
     ValueError
         The integration was of a representation, or its weights are not complete; `target`, `genes`, `threshold` or
         `key_added` are not what they must be; `key_added` is a layer that was not written by this function; values
-        are negative, not finite or beyond 1e12. `adata` is unchanged.
+        are negative, not finite or beyond 1e12; of a Dask array the message says which block and rows, and what is read for the
+        first time when the layer is computed (strength 0) is refused only then. `adata` is unchanged.
 
     Warns
     -----
@@ -121,11 +126,12 @@ def correct(
     _check_place(adata, name)
     source = _source(adata.uns[slot], slot)
     _checks.unique_genes(np.asarray(adata.var_names, dtype=str))
-    cells = _cells(adata, model, slot)
-    toward = _toward(target, model.batches_, cells.codes)
-    expression = _Expression(adata, source, model.features_ if genes == "hvg" else None)
-    correction = _fit(expression, cells, len(model.batches_), toward) if cells.strength.any() else None
-    layer = _corrected(expression, correction, cells, threshold)
+    lazy = _lazy.is_lazy(adata.X if source is None else adata.layers.get(source))
+    expression = (Streamed if lazy else Measured)(adata, model, slot, source, hvg=genes == "hvg")
+    toward = _toward(target, model.batches_, expression.codes)
+    sums = expression.sums()
+    correction = None if sums is None else _expression.correction(_expression.regress(sums), toward)
+    layer = expression.corrected(correction, threshold)
     params: dict[str, str | float] = {"target": str(target), "genes": genes, "key": slot}
     params |= {} if threshold is None else {"threshold": float(threshold)}
     params |= {} if source is None else {"layer": source}
@@ -142,49 +148,12 @@ def correct(
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in `pp.integrate`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        _annotation.load(adata)
         adata.layers[name] = layer
         adata.uns[_provenance(name)] = record
     how = "copied unchanged, strength is 0" if correction is None else f"{expression.n_genes} genes corrected"
     logger.info("added layers[%r], uns[%r]: %s", name, _provenance(name), how)
     return adata if copy else None
-
-
-class _Expression:
-    """The expression that was integrated, read a few cells at a time; `genes` are those to correct, `None` for all."""
-
-    def __init__(self, adata: AnnData, layer: str | None, genes: Labels | None) -> None:
-        self._where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-        values = adata.X if layer is None else adata.layers[layer]
-        if layer is not None or not adata.isbacked or adata.is_view:
-            values = _matrix.real(values, where=self._where)
-        # Rows of another sparse format would each be searched for in the whole matrix.
-        self._values = values.tocsr() if sparse.issparse(values) else values
-        self._cells, self._genes = adata.obs_names, adata.var_names
-        self.layer, self.shape = layer, adata.shape
-        # All genes are taken as they lie, some by their places.
-        self.columns = slice(None) if genes is None else adata.var_names.get_indexer(pd.Index(genes))
-        self.n_genes = self.shape[1] if genes is None else len(genes)
-
-    def rows(self, rows: slice) -> Matrix:
-        """All genes of some cells, as they were measured, all finite; not to be written to."""
-        block = _matrix.as_csr(self._values[rows], where=self._where)
-        _checks.finite(block, where=self._where, cells=self._cells[rows], genes=self._genes)
-        return block
-
-    def to_correct(self, rows: slice) -> Matrix:
-        """The genes to correct of some cells; raises where they are no log-normalised expression."""
-        block = self.rows(rows)
-        if not isinstance(self.columns, slice):
-            return block[:, self.columns]  # checked as what was integrated
-        if (block.data if sparse.issparse(block) else block).min(initial=0) < 0:
-            lowest = block.min(axis=0)
-            gene = int(np.argmin(lowest.toarray() if sparse.issparse(lowest) else lowest))
-            msg = (
-                f"{self._where} must be log-normalised expression, which is never negative; gene {str(self._genes[gene])!r} "
-                "has negative values. To correct only the genes that were integrated: genes='hvg'."
-            )
-            raise ValueError(msg)
-        return block
 
 
 def _source(record: Mapping[str, Any], slot: str) -> str | None:
@@ -196,38 +165,6 @@ def _source(record: Mapping[str, Any], slot: str) -> str | None:
         )
         raise ValueError(msg)
     return str(record["layer"]) if record.get("layer") else None
-
-
-def _cells(adata: AnnData, model: BatchNormAutoencoder, slot: str) -> Cells:
-    """Corrected components, batches and strengths of the cells."""
-    integrated, batch = _anndata.like_fit(adata, model.features_, None, slot)
-    codes = _batches.codes(batch, model.batches_, adata.n_obs)
-    points = model.stem_.unembed(model.transform(integrated, batch))
-    return _expression.Cells(points, codes, model.strength_.at(model.stem_.encode(integrated), codes).ravel())
-
-
-def _fit(expression: _Expression, cells: Cells, n_batches: int, toward: Codes) -> Correction:
-    """What is done to the values of each batch, from one pass over the cells."""
-    sums = _expression.no_sums(n_batches, cells.points.shape[1], expression.n_genes)
-    for rows in _expression.chunks(expression.shape[0]):
-        _expression.add(sums, expression.to_correct(rows), cells[rows])
-    return _expression.correction(_expression.regress(sums), toward)
-
-
-def _corrected(expression: _Expression, correction: Correction | None, cells: Cells, threshold: float | None) -> Matrix:
-    """The layer, from a second pass over the cells; without a `correction` a copy of the expression."""
-    parts, layer = [], np.empty(expression.shape if threshold is None else (0, 0), dtype=np.float32)
-    for rows in _expression.chunks(expression.shape[0]):
-        block = expression.rows(rows)
-        block = block.toarray() if sparse.issparse(block) else block.copy()
-        if correction is not None:
-            block[:, expression.columns] = correction.apply(expression.to_correct(rows), cells[rows])
-        if threshold is None:
-            layer[rows] = block
-        else:
-            block[block < threshold] = 0
-            parts.append(sparse.csr_matrix(block))
-    return layer if threshold is None else sparse.vstack(parts, format="csr")
 
 
 def _toward(target: str, levels: Labels, codes: Codes) -> Codes:

@@ -60,7 +60,8 @@ def diagnose(
     Parameters
     ----------
     adata
-        Annotated data with an integration, and its principal components before.
+        Annotated data with an integration, and its principal components before. Expression must be in memory, not a Dask array; of
+        another tool's embedding genes are then left out.
     batch_key
         Column of `adata.obs` with the batch, or several that are combined.
     label_key

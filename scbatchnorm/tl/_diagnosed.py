@@ -9,6 +9,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from scbatchnorm import _annotation
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -64,6 +66,7 @@ def write(
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        _annotation.load(adata)
         for frame, values, known in ((adata.obs, obs, _OBS), (adata.var, var, _VAR), (adata.varm, varm, ("shift",))):
             _replace(frame, prefix, values, known)
         adata.uns[slot] = record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata, _checks
+from scbatchnorm import _anndata, _checks, _lazy
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm.metrics import _design, _inputs
 
@@ -107,6 +107,7 @@ def read(
         ]
         expression, why = _expression(adata, None, control_genes)
         return Judged(before, after, rep, batches, labels, expression, why, model, integrated)
+    _in_memory(adata, record.get("layer") or None)
     missing = pd.Index(model.features_).difference(adata.var_names)
     if len(missing):
         msg = f"adata must have the {len(model.features_)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
@@ -115,6 +116,17 @@ def read(
     expression = _anndata.features(adata, layer=record.get("layer") or None, use_rep=None, mask_var=mask)
     judged = Judged(before, after, rep, batches, labels, expression, "", model, None)
     return Judged(**(vars(judged) | {"integrated": _columns(expression.matrix, judged.places(model.features_))}))
+
+
+def _in_memory(adata: AnnData, layer: str | None) -> None:
+    """Raise where expression is a Dask array: genes are compared between each cell and its neighbours."""
+    if _lazy.is_lazy(adata.X if layer is None else adata.layers.get(layer)):
+        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        msg = (
+            f"{where} is a Dask array, and tl.diagnose needs expression in memory. Look at some of the cells: "
+            "part = adata[rows].to_memory(), all of a few batches, or a share of all that was drawn at random."
+        )
+        raise ValueError(msg)
 
 
 def _columns(matrix: Matrix, places: Codes) -> Matrix:
@@ -151,6 +163,7 @@ def _expression(
         return None, "adata has no expression"
     mask: Any = adata.var["highly_variable"] if "highly_variable" in adata.var else np.ones(adata.n_vars, dtype=bool)
     try:
+        _in_memory(adata, layer)
         mask = np.asarray(mask, dtype=bool) | controls
         return _anndata.features(adata, layer=layer, use_rep=None, mask_var=mask), ""
     except ValueError as error:

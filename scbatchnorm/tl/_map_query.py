@@ -56,10 +56,12 @@ def map_query(
     Parameters
     ----------
     query
-        New cells, log-normalised like the reference. Give it all genes, not its own variable ones.
+        New cells, log-normalised like the reference. Give it all genes, not its own variable ones. Expression may be a Dask array, as
+        anndata's lazy readers give: it is read block by block, in three passes for up to 64 batches, by the workers of the Dask cluster that
+        is connected, if there is one. In memory are then components of the cells and at most 1 000 cells of each batch. The result is the same.
     reference
         The AnnData that :func:`scbatchnorm.pp.integrate` wrote to (expression is not needed), the path of its file (.h5ad
-        or .zarr), a fitted estimator, or the path of the file that its `save` wrote.
+        or .zarr), a fitted estimator, or the path of the file that its `save` wrote. An AnnData may be read lazily.
     batch_key
         Column of `query.obs` with the batch of each cell, or several that are combined. `None`: all cells are one new batch.
     label_keys
@@ -107,6 +109,8 @@ def map_query(
     `query.uns['scbatchnorm' | key_added]` : :class:`dict`
         `params`, `reference` (fingerprint of the model, and its batches), `genes` (number wanted and found, share, names of the
         missing), `batches` (DataFrame: cells, known or new, anchors, novel cells), `same_names` and `warnings`.
+
+    Of a `query` that was read lazily `obs`, `var` and `uns` are in memory afterwards, for anndata cannot write it otherwise.
 
     Raises
     ------

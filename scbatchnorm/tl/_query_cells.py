@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata, _genes, _transfer
+from scbatchnorm import _anndata, _annotation, _genes, _transfer
+from scbatchnorm._blocks import Blocks, InMemory
 from scbatchnorm._query import Source
 from scbatchnorm._stem import Stem
 
@@ -44,7 +45,7 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
         if matrix.shape[1] != n_wanted:
             msg = f"query.obsm[{use_rep!r}] must have the {n_wanted} columns of the reference's representation; got {matrix.shape[1]}."
             raise ValueError(msg)
-        return Source(matrix, model.stem_, n_wanted, np.empty(0, dtype=str), use_rep)
+        return Source(InMemory(matrix), model.stem_, n_wanted, np.empty(0, dtype=str), use_rep)
     if use_rep is not None:
         msg = f"use_rep={use_rep!r} is for a reference that was integrated from a representation; this one was integrated from genes."
         raise ValueError(msg)
@@ -56,12 +57,13 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
     position = pd.Index(model.features_.astype(str)).get_indexer(pd.Index(features.names))
     stem = model.stem_
     known = Stem(stem.mean[position], np.ascontiguousarray(stem.components[position]), stem.origin, stem.scale)
-    return Source(features.matrix, known, n_wanted, found.missing)
+    matrix = features.matrix if isinstance(features.matrix, Blocks) else InMemory(features.matrix)
+    return Source(matrix, known, n_wanted, found.missing)
 
 
 def _other_names(query: AnnData) -> dict[str, Labels]:
     """Columns of `var` that may hold names of genes."""
-    columns = query.var.select_dtypes(exclude=["number", "bool", "datetime"])
+    columns = _annotation.in_memory(query.var).select_dtypes(exclude=["number", "bool", "datetime"])
     return {f"query.var[{column!r}]": values.astype(str).to_numpy() for column, values in columns.items()}
 
 
@@ -87,7 +89,7 @@ def label_column(label_key: str, key_added: str | None) -> str:
 
 def stale_columns(query: AnnData, key: str, key_added: str | None) -> list[str]:
     """Columns with labels of an earlier call, as its record tells."""
-    record = query.uns.get(key, {})
+    record = _annotation.in_memory(query.uns.get(key, {}))
     params = record.get("params", {}) if isinstance(record, dict) else {}
     earlier: list[object] = list(np.atleast_1d(params["label_keys"])) if "known_batches" in params else []
     columns = [label_column(str(label_key), key_added) for label_key in earlier]

@@ -111,7 +111,7 @@ def _labelled(reference: AnnData, label_key: str, points: Floats) -> Labelled:
         available = _checks.listed(reference.obs.columns) or "none"
         msg = f"label_keys: {label_key!r} is not a column of reference.obs; columns: {available}."
         raise KeyError(msg)
-    values = reference.obs[label_key]
+    values = _anndata.column(reference, "label_keys", label_key)
     given = values.notna().to_numpy()
     if not given.any():
         msg = f"label_keys: reference.obs[{label_key!r}] must have a value for at least one cell; all are missing."
