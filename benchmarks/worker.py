@@ -60,18 +60,19 @@ def run_isolated(
             return Outcome(None, reason=f"stopped after {timeout:g} s")
         process_seconds = time.perf_counter() - start
         if done.returncode:
-            return Outcome(None, process_seconds=process_seconds, reason=_reason(done))
+            return Outcome(None, process_seconds=process_seconds, reason=failure(done.returncode, done.stderr))
         report = json.loads(Path(folder, "report.json").read_text())
         return Outcome(np.load(Path(folder, "embedding.npy")), process_seconds=process_seconds, **report)
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        number = -done.returncode
+def failure(returncode: int, stderr: str) -> str:
+    """Why a process ended as it did, in a line."""
+    if returncode < 0:
+        number = -returncode
         hint = " (out of memory?)" if number == signal.SIGKILL else ""
         return f"ended by {signal.Signals(number).name}{hint}"
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else f"exit status {done.returncode}"
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"exit status {returncode}"
 
 
 def _memory_mb(field: str) -> float:
