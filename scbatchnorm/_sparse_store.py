@@ -152,9 +152,17 @@ def _created(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
 
 
 class _Sink(io.FileIO):
-    """A file of HDF5, which does not bear that writing fails (it stays open, or crashes): that is to be asked for."""
+    """A file of HDF5, which does not bear that writing fails: that is to be asked for.
+
+    What could not be written is kept and can be read, for HDF5 crashes on what it reads otherwise.
+    """
 
     _error: OSError | None = None
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._kept: list[tuple[int, bytes]] = []
+        self._end = 0
 
     def check(self) -> None:
         """Raise what went wrong; nothing has been written since."""
@@ -162,20 +170,42 @@ class _Sink(io.FileIO):
             raise self._error
 
     def write(self, data: Any) -> int:
-        rest = memoryview(data)
+        start, rest = self.tell(), memoryview(data).cast("B")
+        n_bytes = len(rest)
         try:
             while rest and self._error is None:
                 rest = rest[super().write(rest) :]
         except OSError as error:
             self._error = error
-        return len(data)
+        if rest:
+            self._kept.append((start + n_bytes - len(rest), bytes(rest)))
+        self._end = max(self._end, start + n_bytes)
+        super().seek(start + n_bytes)
+        return n_bytes
+
+    def readinto(self, buffer: Any) -> int:
+        start, view = self.tell(), memoryview(buffer).cast("B")
+        n_read = super().readinto(view) or 0
+        if self._error is None:
+            return n_read
+        view[n_read:] = bytes(len(view) - n_read)
+        for first, data in self._kept:
+            low, high = max(first, start), min(first + len(data), start + len(view))
+            if low < high:
+                view[low - start : high - start] = data[low - first : high - first]
+        super().seek(start + len(view))
+        return len(view)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return super().seek(offset + self._end) if whence == io.SEEK_END else super().seek(offset, whence)
 
     def truncate(self, size: int | None = None) -> int:
+        self._end = self.tell() if size is None else size
         try:
-            return super().truncate(size) if self._error is None else size or 0
+            return super().truncate(size) if self._error is None else self._end
         except OSError as error:
             self._error = error
-            return size or 0
+            return self._end
 
 
 class _Rows:
