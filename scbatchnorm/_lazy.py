@@ -14,7 +14,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from scbatchnorm import _checks, _matrix, _progress
-from scbatchnorm._blocks import ROWS, Blocks, column_sums, in_order, narrowed
+from scbatchnorm._blocks import ROWS, Blocks, Narrowing, column_sums, in_order, narrowed
 from scbatchnorm._device import one_blas_thread
 
 if TYPE_CHECKING:
@@ -186,11 +186,16 @@ class _Survey:
         return [column_sums(block), np.array([count.sum() for count in counts], dtype=np.float64)]
 
 
-class _Pick:
+class _Pick(Narrowing):
     """Those of these cells that are in a block."""
 
     def __init__(self, places: Codes) -> None:
         self.places = places
+
+    def narrowed(self, start: int, stop: int) -> Function:
+        """See `Narrowing`."""
+        first, last = np.searchsorted(self.places, [start, stop])
+        return _Pick(self.places[first:last])
 
     def __call__(self, block: Matrix, start: int) -> Matrix:
         first, last = np.searchsorted(self.places, [start, start + block.shape[0]])
@@ -235,7 +240,7 @@ def _client() -> Any:
 def _check_workers(client: Any) -> None:
     """Raise unless all workers have this version of the package."""
     here = importlib.metadata.version("scbatchnorm")
-    # A lambda is sent as it is, where a function of this module would have to be imported there.
+    # A function made by another is sent as it is, where one of this module would have to be imported there.
     found = client.run(_version_of_worker())
     other = {worker: answer for worker, answer in found.items() if answer != here}
     if other:

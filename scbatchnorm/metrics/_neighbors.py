@@ -93,8 +93,7 @@ class Neighbors:
         k
             Neighbours of each cell; all others where there are fewer than `k + 1` cells.
         method
-            `"exact"` compares all pairs of cells; `"approximate"` is pynndescent, which finds nearly all neighbours
-            (0.999 of the nearest 90 of 300 000 simulated cells); `"auto"` is exact up to 100 000 cells, where both
+            `"exact"` compares all pairs of cells; `"approximate"` is pynndescent, which finds nearly all neighbours; `"auto"` is exact up to 100 000 cells, where both
             take as long.
         n_jobs
             Threads of the approximate search; `None` is one per core.
