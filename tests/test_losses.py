@@ -171,7 +171,7 @@ def test_discrimination_asks_a_cell_only_about_its_counterparts():
     """A batch without weight may be guessed or not: no loss and no gradient."""
     guess = torch.tensor([[0.0, 1.0, 5.0]], requires_grad=True)
     found = _losses.discrimination(guess, torch.tensor([0]), torch.tensor([[0.0, 1.0, 0.0]]))
-    assert float(found.detach()) == pytest.approx(np.log2(3) * np.log1p(np.e))
+    assert float(found.detach()) == pytest.approx(np.log2(3) * np.log1p(math.e))
     (gradient,) = torch.autograd.grad(found, guess)
     own, counterpart, other = gradient[0].tolist()
     assert own < 0 < counterpart
