@@ -266,7 +266,8 @@ def takes_anndata(function: Any) -> bool:
 
 
 def test_every_function_that_takes_an_anndata_is_in_the_table():
-    functions = {param.id for param in PUBLIC if takes_anndata(param.values[0])}
+    # A report reads matrices with the functions of the table only.
+    functions = {param.id for param in PUBLIC if takes_anndata(param.values[0])} - {"pl.report"}
     assert {name.split(",")[0] for name in USES} == functions
 
 

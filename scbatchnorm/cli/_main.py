@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 # Modules of this package, in the order of the help.
-_COMMANDS = ("demo", "assess", "integrate", "evaluate", "map", "correct", "diagnose")
+_COMMANDS = ("demo", "assess", "integrate", "evaluate", "map", "correct", "diagnose", "report")
 _USER_ERROR, _INTERRUPTED = 2, 130
 
 

@@ -1,0 +1,1 @@
+"""What was found about an integration, as a page that can be handed on."""
