@@ -188,7 +188,7 @@ class BatchNormAutoencoder(FittingAutoencoder):
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def fit(self, X: ArrayLike, batch: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, *, batch: ArrayLike | None = None) -> Self:
         """Learn the harmonised space.
 
         Parameters
@@ -196,6 +196,8 @@ class BatchNormAutoencoder(FittingAutoencoder):
         X
             Log-normalised expression, or a representation with `stem="identity"`; dense or sparse, (cells, features). A Dask array is read block
             by block, several times.
+        y
+            The batch, if `batch` is not given: `fit(X, batch)`. Otherwise not used: the labels of a later step of a pipeline.
         batch
             Batch of each cell, shape (cells,): any values that can be told apart. `None`: all cells are one batch.
 
@@ -215,11 +217,11 @@ class BatchNormAutoencoder(FittingAutoencoder):
         of training, and end with the same model. It is that of one process up to rounding, which training amplifies.
         """
         blocks = self._start(X)
-        self._fit(blocks, *_batches.factorize(batch, blocks.shape[0]))
+        self._fit(blocks, *_batches.factorize(y if batch is None else batch, blocks.shape[0]))
         return self
 
-    def fit_transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, *, batch: ArrayLike | None = None) -> Floats:
         """Fit to `X` and `batch`, and return their embedding; see `fit` and `transform`."""
         blocks = self._start(X)
-        codes, levels = _batches.factorize(batch, blocks.shape[0])
+        codes, levels = _batches.factorize(y if batch is None else batch, blocks.shape[0])
         return self._embed(self._fit(blocks, codes, levels), codes)

@@ -9,10 +9,10 @@ from pathlib import Path
 _PACKAGE = str(Path(__file__).parent)
 
 
-def warn(message: str) -> None:
-    """Issue a UserWarning at the innermost caller outside this package."""
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning at the innermost caller outside this package."""
     level = 2
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -13,6 +17,8 @@ import torch
 
 import scbatchnorm as sbn
 from scbatchnorm import BatchNormAutoencoder, metrics, nn, pl, pp, tl
+from scbatchnorm._report import _findings
+from scbatchnorm.datasets._registry import DATASETS
 from tests import diagnosed
 from tests.test_conventions import NAMESPACES, PUBLIC
 
@@ -110,6 +116,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda g: pl.mixing(_flat(g.adata), basis="X_flat"),
         lambda g: pl.mixing(g.adata, basis="X_bad"),
     ),
+    "pl.report": (lambda g: _report(g, "X_good"), lambda g: _report(g, "X_bad")),
     "pl.scores": (lambda g: pl.scores(g.table), lambda g: pl.scores(g.table, sort_by="beauty")),
     "pl.statistics": (lambda g: pl.statistics(g.adata), lambda g: pl.statistics(g.adata, key="other")),
     "pl.strength": (lambda g: pl.strength(g.adata), lambda g: pl.strength(g.adata, key="other")),
@@ -157,6 +164,8 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda g: nn.recalibrate(norm := nn.MixedBatchNorm(4), lambda: norm(torch.ones(6, 4))),
         lambda g: nn.recalibrate(norm := nn.MixedBatchNorm(4), lambda: norm(torch.ones(6, 5))),
     ),
+    "datasets.available": (lambda g: sbn.datasets.available(), lambda g: sbn.datasets.available("all")),  # type: ignore[call-arg]
+    "datasets.load": (lambda g: _load(g, "kang_2018"), lambda g: _load(g, "kang")),
     "datasets.pbmc_planted": (
         lambda g: sbn.datasets.pbmc_planted(),
         lambda g: sbn.datasets.pbmc_planted(batch_strength=-1),
@@ -208,9 +217,33 @@ DRAWN = {"nn.Autoencoder", "nn.discriminator"}
 WRONG = (ValueError, TypeError, KeyError, RuntimeError, OSError)
 
 
+def _load(g: Given, name: str) -> Any:
+    """From a cache that has the file, as far as the checksum is concerned."""
+    cached = g.folder / "kang_2018.h5ad"
+    adata = g.adata
+    adata.obs["replicate"] = adata.obs["batch"]
+    adata.write_h5ad(cached)
+    entry = dataclasses.replace(
+        DATASETS["kang_2018"],
+        checksum="sha256:" + hashlib.sha256(cached.read_bytes()).hexdigest(),
+        size=cached.stat().st_size,
+    )
+    with mock.patch.dict(DATASETS, {"kang_2018": entry}):
+        return sbn.datasets.load(name, cache_dir=g.folder)
+
+
 def _flat(adata: Any) -> Any:
     adata.obsm["X_flat"] = adata.obsm["X_good"][:, :2]
     return adata
+
+
+def _report(g: Given, rep: str) -> object:
+    """A report with few samples for intervals, and without having to compute UMAPs."""
+    adata = g.adata
+    for key in ("X_pca", "X_good"):
+        adata.obsm[f"{key}_umap"] = adata.obsm[key][:, :2]
+    with mock.patch.object(_findings, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2)):
+        return pl.report(adata, g.folder / "r.html", use_rep=rep, batch_key="batch", overwrite=True, progress=False)
 
 
 def _evaluate(g: Given, **options: Any) -> pd.DataFrame:

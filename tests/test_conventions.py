@@ -19,7 +19,7 @@ import scbatchnorm
 PACKAGE = Path(scbatchnorm.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 NAMESPACES = ["pp", "tl", "pl", "datasets", "metrics", "nn"]
-# Arrays may come first, too: representations, values of cells. So may what is looked at, and the width of what is built.
+# Arrays may come first, too: representations, values of cells. So may what is looked at or loaded, and the width of what is built.
 FIRST = {
     "adata",
     "data",
@@ -34,6 +34,7 @@ FIRST = {
     "module",
     "network",
     "n_components",
+    "name",
 }
 CORE = [
     "_stem",

@@ -35,13 +35,13 @@ class Adaptor(BatchNormAutoencoder):
             progress=progress,
         )
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, batch=None):
         return super().fit(X, np.arange(_num_samples(X)) % 2)
 
     def transform(self, X, batch=None):
         return super().transform(X, np.zeros(_num_samples(X), dtype=int))
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X, y=None, *, batch=None):
         return self.fit(X).transform(X)
 
 

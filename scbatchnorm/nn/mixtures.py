@@ -133,7 +133,6 @@ class BatchLayerNorm(FeatureStatistics):
         if not self.training:
             return self.batch_share
         share = torch.full_like(self.batch_share, n_cells / (n_cells + self.equal_at))
-        tracked = int(self.num_batches_tracked)  # counts this minibatch already
-        momentum = 1 / tracked if self.momentum is None or tracked == 1 else self.momentum
-        self.batch_share.lerp_(share, momentum)
+        equal = 1 / self.num_batches_tracked.to(share.dtype)  # counts this minibatch already
+        self.batch_share.lerp_(share, equal if self.momentum is None else torch.where(equal == 1, equal, self.momentum))
         return share

@@ -129,7 +129,7 @@ class MixedBatchNorm(BatchStatistics):
         one_hot = self._one_hot(x, batch)
         if self.training:
             moments = self._moments(x, batch, support, reduce=self._sum)
-            check_cells(float(moments[0].weight.sum()), self)
+            check_cells(len(x) if self._sum is alone else float(moments[0].weight.sum()), self)
             self._average(moments)
             now = self._estimates(moments, correction=0)
             mean, var = now["running_mean"], now["running_var"]
@@ -184,7 +184,9 @@ class MixedBatchNorm(BatchStatistics):
         if batch.shape != x.shape[:1] or batch.is_floating_point():
             msg = f"batch must hold a whole number for each of the {len(x)} cells; got {batch.dtype} of shape {tuple(batch.shape)}."
             raise ValueError(msg)
-        if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < self.n_batches:
+        # A compiled graph does not look at values; what one_hot refuses is refused there, too.
+        looks = len(batch) and not torch.compiler.is_compiling()
+        if looks and not 0 <= int(batch.min()) <= int(batch.max()) < self.n_batches:
             msg = f"batch must be codes from 0 to {self.n_batches - 1}; got {int(batch.min())} to {int(batch.max())}."
             raise ValueError(msg)
         return F.one_hot(batch.long(), self.n_batches).to(x.dtype)

@@ -22,7 +22,7 @@ from scbatchnorm.datasets import pbmc_planted, simulate_batches
 if TYPE_CHECKING:
     from anndata import AnnData
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture(scope="module")
