@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MPLBACKEND := agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv clean
+.PHONY: help demo test lint docs bench dist venv clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -32,13 +32,21 @@ lint: $(VENV)/.dev ## ruff (rules and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs ## the documentation, in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 bench: $(VENV)/.bench ## compare with the peers; options in BENCH_ARGS
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+dist: ## sdist and wheel in dist/, each installed and tried in a fresh environment
+	@command -v $(PYTHON) >/dev/null || { echo "No '$(PYTHON)' here. Name a Python 3.11 or newer: make PYTHON=python3.11" >&2; exit 1; }
+	PYTHON=$(PYTHON) .ci/check-dist
 
 venv: $(VENV)/.dev ## the environment alone
 
 clean: ## remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) demo-output build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -52,6 +60,11 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (minutes the first time) ..."
 	$(INSTALL) torch
 	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@echo "Installing sphinx into $(VENV) ..."
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
