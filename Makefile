@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
+ENVS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,12 +14,12 @@ export OMP_WAIT_POLICY := PASSIVE
 export MPLBACKEND := agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench dist venv clean
+.PHONY: help demo test test-matrix lint docs bench dist venv clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
-	@echo "  Variables: PYTHON=$(PYTHON)  PYTEST_ARGS='$(PYTEST_ARGS)'  BENCH_ARGS='$(BENCH_ARGS)'"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo "  Variables: PYTHON=$(PYTHON)  PYTEST_ARGS='$(PYTEST_ARGS)'  BENCH_ARGS='$(BENCH_ARGS)'  ENVS='$(ENVS)'"
 
 demo: $(VENV)/.dev ## integrate real cells with planted batch effects, write pictures and scores
 	$(BIN)/scbatchnorm demo
@@ -26,6 +27,9 @@ demo: $(VENV)/.dev ## integrate real cells with planted batch effects, write pic
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev ## tests, doctests and tutorials
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-matrix: ## the tests with other versions; environments of .ci/test_matrix.py in ENVS, or the usual ones
+	$(PYTHON) .ci/test_matrix.py $(ENVS) --pytest-args='$(PYTEST_ARGS)'
 
 lint: $(VENV)/.dev ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
@@ -46,7 +50,7 @@ dist: ## sdist and wheel in dist/, each installed and tried in a fresh environme
 venv: $(VENV)/.dev ## the environment alone
 
 clean: ## remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) demo-output build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .venv-matrix demo-output build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:

@@ -109,6 +109,16 @@ def _is_anndata(adata: object) -> None:
         raise TypeError(msg)
 
 
+def check_writable(adata: AnnData, *, copy: bool = False) -> None:
+    """Raise ValueError, before anything is computed, if results could not be written: to a part of a file that is open.
+
+    With `copy` they go elsewhere.
+    """
+    if isinstance(adata, ad.AnnData) and adata.is_view and adata.isbacked and not copy:
+        msg = "adata is a part of a backed AnnData, to which nothing can be written. Read it first: adata = adata.to_memory()."
+        raise ValueError(msg)
+
+
 def features(
     adata: AnnData, *, layer: str | None, use_rep: str | None, mask_var: Bools | Sequence[bool] | str | None
 ) -> Features:

@@ -126,7 +126,8 @@ class ShiftHistory:
 
     def frame(self) -> pd.DataFrame:
         """One row per look, layer, position and batch, whose names are its codes."""
-        return pd.concat(self.tables, ignore_index=True)[list(empty_shift_history())]
+        empty = empty_shift_history()  # whose types also files have: pandas 3 infers others for words
+        return pd.concat(self.tables, ignore_index=True)[list(empty)].astype(empty.dtypes)
 
 
 def empty_shift_history() -> pd.DataFrame:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
 import numpy as np
@@ -77,7 +78,9 @@ def write(path: Path, annotation: ad.AnnData, blocks: Iterable[Mapping[str, spar
     """
     with _atomic.staged(path) as (new,), _created(new) as (root, check):
         ad.io.write_elem(root, "/", annotation)
-        del root["raw"]  # written as missing, which older readers of h5ad do not know
+        for missing in ("raw", "X"):  # written as missing, which older readers of h5ad do not know
+            if missing in root:
+                del root[missing]
         matrices: dict[str, _Rows] = {}
         for block in blocks:
             for name, rows in block.items():
@@ -129,15 +132,23 @@ def opened(path: Path) -> Iterator[Any]:
             yield root
 
 
+def zarr_format() -> Literal[2, 3]:
+    """The version of the zarr format that anndata writes: a setting up to 0.13, which deprecates it."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        return getattr(ad.settings, "zarr_write_format", 3)
+
+
 @contextlib.contextmanager
 def _created(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
     """The root of a new store, in the version of the format that anndata writes; and what raises if writing has failed."""
     if path.suffix == ".zarr":
         import zarr
 
-        root = zarr.open_group(path, mode="w-", zarr_format=ad.settings.zarr_write_format)
+        root = zarr.open_group(path, mode="w-", zarr_format=zarr_format())
         yield root, lambda: None
-        zarr.consolidate_metadata(root.store)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")  # version 3 does not know it yet
+            zarr.consolidate_metadata(root.store)
     else:
         import h5py
 

@@ -88,6 +88,8 @@ def _columns(obs: Any, names: Sequence[str]) -> pd.DataFrame:
             msg = f"batch_key={name!r} is not a column of adata.obs; columns: {', '.join(there) or 'none'}."
             raise KeyError(msg)
     index = obs[obs.attrs["_index"]]
+    if index.attrs["encoding-type"] == "nullable-string-array":  # as anndata 0.13 writes the names of pandas 3
+        index = index["values"]
     return pd.DataFrame({name: ad.io.read_elem(obs[name]) for name in names}, index=pd.RangeIndex(index.shape[0]))
 
 

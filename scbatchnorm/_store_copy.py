@@ -100,7 +100,7 @@ def _changed(path: Path) -> Iterator[Any]:
     if path.suffix == ".zarr":
         import zarr
 
-        new = {} if path.exists() else {"zarr_format": ad.settings.zarr_write_format}
+        new: dict[str, Any] = {} if path.exists() else {"zarr_format": _sparse_store.zarr_format()}
         with warnings.catch_warnings():
             # Version 3 does not know them yet, and anndata will write chunks in other files: nothing that users can act on.
             warnings.filterwarnings("ignore", message="Consolidated metadata|zarr v3 autosharding")

@@ -111,6 +111,7 @@ class _Loop:
                     stopped = "converged" if self.steps.history.flat() else ""
                     self._keep(refresh + 1, stopped)
                     if stopped:
+                        self.steps.bar.total = trainer.step_number  # there is nothing left to do
                         break
             except KeyboardInterrupt as interrupt:
                 if self.steps.group is not None and not isinstance(interrupt, AgreedInterrupt):

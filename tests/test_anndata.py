@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scbatchnorm import _anndata
+from scbatchnorm import _anndata, pp, tl
 
 # What str arrays of numpy hold: they drop NUL at the end.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6)
@@ -120,3 +120,33 @@ def test_coordinates_that_are_not_finite_are_not_written(value, adata):
         _anndata.write(adata, _anndata.Keys.of(None), embedding=embedding, loadings=None, record={})
     assert not adata.obsm
     assert not adata.uns
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda adata: pp.assess(adata, "batch"),
+        lambda adata: pp.integrate(adata, "batch"),
+        lambda adata: tl.correct(adata),
+        lambda adata: tl.diagnose(adata, "batch", use_rep="X_pca"),
+        lambda adata: tl.map_query(adata, adata),
+        lambda adata: tl.mixing(adata, "batch", use_rep="X_pca"),
+    ],
+    ids=["assess", "integrate", "correct", "diagnose", "map_query", "mixing"],
+)
+def test_parts_of_open_files_are_refused_at_once(prepared, tmp_path, call):
+    """Results could not be written there, as would be found out at the end only."""
+    prepared.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"part of a backed AnnData, .* Read it first: adata = adata\.to_memory\(\)"):
+        call(backed[:50])
+    backed.file.close()
+
+
+def test_copies_of_parts_of_open_files(prepared, brief, tmp_path):
+    prepared.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    found = pp.integrate(backed[:70], "batch", model=brief(), copy=True)
+    assert found is not None and not found.isbacked
+    assert found.obsm["X_scbatchnorm"].shape == (70, 8)
+    backed.file.close()

@@ -209,6 +209,7 @@ def test_source_has_no_shortcuts(path):
     """Nothing that runs code from files, that vanishes under `python -O`, or that prints."""
     tree = ast.parse(path.read_text())
     assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    assert "__debug__" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & RUNS_CODE
     assert "allow_pickle" not in path.read_text()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from packaging.version import Version
 
 from scbatchnorm import metrics, pl, pp, tl
 from tests import results, verbs
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
+# As pandas 3 infers words; 2.2 has no such type.
+STR = pd.StringDtype("python", na_value=np.nan) if Version(pd.__version__) >= Version("2.3") else "string[python]"
 ARROW = [pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pandas needs pyarrow for it")]
 
 
@@ -39,7 +42,7 @@ COLUMNS: dict[str, tuple[tuple[str, str], Callable[[np.ndarray], Any]]] = {
     "Float64": (("0.5", "1.5"), lambda codes: pd.array(codes + 0.5, dtype="Float64")),
     "boolean": (("False", "True"), lambda codes: pd.array(codes.astype(bool), dtype="boolean")),
     "string": (("a", "b"), lambda codes: pd.array(np.array(["a", "b"])[codes], dtype="string[python]")),
-    "str": (("a", "b"), lambda codes: pd.array(np.array(["a", "b"])[codes], dtype=pd.StringDtype("python", na_value=np.nan))),
+    "str": (("a", "b"), lambda codes: pd.array(np.array(["a", "b"])[codes], dtype=STR)),
     "arrow strings": (("a", "b"), lambda codes: pd.array(np.array(["a", "b"])[codes], dtype="string[pyarrow]")),
 }  # fmt: skip
 NUMBERS = {"int64", "uint8", "float64", "Int64", "Float64"}

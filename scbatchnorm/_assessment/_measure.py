@@ -108,7 +108,7 @@ def _differ(groups: list[Group], n_batches: int) -> bool:
     """Whether batches differ beyond chance in a group, or over all of them."""
     effects = [group.effect for group in groups]
     deviations = [found for found in _effect.of_batches(effects, n_batches) if found is not None]
-    return bool(min(_effect.adjusted(each).min(initial=1) for each in (effects, deviations)) < _verdict.LEVEL)
+    return bool(min(_effect.adjusted(each).min(initial=1) for each in (effects, deviations)) <= _verdict.LEVEL)
 
 
 def _by_cluster(states: Counterparts, rows: Codes, batch: Column, rng: np.random.Generator) -> _Grouping:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._assessment import _tables, _text
+from scbatchnorm._assessment import _html, _tables, _text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ KEY = "scbatchnorm_assess"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Assessment:
-    """Result of :func:`scbatchnorm.pp.assess`; printed, it is a report.
+    """Result of :func:`scbatchnorm.pp.assess`; printed, it is a report, and in notebooks one of HTML.
 
     Effects are shares, at most 1: of the variance within a group of cells, how much lies between batches, each batch
     counted as if all had the same number of cells, and chance subtracted. 0 is no effect; slightly negative values
@@ -65,6 +65,9 @@ class Assessment:
 
     def __repr__(self) -> str:
         return _text.text(self)
+
+    def _repr_html_(self) -> str:
+        return _html.of(self)
 
     def to_uns(self) -> dict[str, Any]:
         """The same as arrays, str and DataFrames that survive h5ad and zarr."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +11,6 @@ import numpy as np
 from scbatchnorm._assessment import _verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-
     from scbatchnorm._assessment._result import Assessment
 
 WIDTH = 88
@@ -24,6 +21,11 @@ HEADLINES = {
     "correct": "batches differ, and can be corrected.",
     "confounded": "a correction would remove more than the batch effect.",
 }
+LEGEND = (
+    "effect: share of the variance within a group of cells that lies between batches, chance subtracted; of a "
+    "batch: against the mean of the others. p: corrected for their number. *: beyond chance and at "
+    f"least {_verdict.percent(_verdict.SMALLEST)}."
+)
 _NOTHING_SHARED = "what differs between batches cannot be told from what they hold."
 
 
@@ -34,26 +36,26 @@ def headline(assessment: Assessment) -> str:
     return HEADLINES[assessment.verdict]
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of an assessment as it is shown: its first column are names; `order` says which rows are first."""
+
+    headings: tuple[str, ...]
+    rows: list[list[str]]
+    order: str
+
+
 def text(assessment: Assessment) -> str:
     """The whole report."""
     lines = [*_wrapped(f"Verdict: {assessment.verdict} - {headline(assessment)}"), ""]
     for reason in assessment.reasons:
         lines += _wrapped(reason, "- ")
     if len(assessment.effects):
-        word = assessment.label_key or "cluster"
-        lines += ["", *_effects(assessment.effects, word), "", *_batches(assessment.batches, assessment.batch_key)]
-        lines += [
-            "",
-            *_wrapped(
-                "effect: share of the variance within a group of cells that lies between batches, chance subtracted; of a "
-                "batch: against the mean of the others. p: corrected for their number. *: beyond chance and at "
-                f"least {_verdict.percent(_verdict.SMALLEST)}."
-            ),
-        ]
+        lines += ["", *_lines(effects(assessment)), "", *_lines(batches(assessment)), "", *_wrapped(LEGEND)]
     else:
-        lines += ["", *_batches(assessment.batches, assessment.batch_key)]
+        lines += ["", *_lines(batches(assessment))]
     if len(assessment.association):
-        lines += ["", *_association(assessment.association)]
+        lines += ["", *_lines(association(assessment))]
     return "\n".join(lines)
 
 
@@ -64,9 +66,9 @@ def _wrapped(sentence: str, mark: str = "") -> list[str]:
     return [line.replace("\u00a0", " ") for line in lines]
 
 
-def _effects(table: pd.DataFrame, word: str) -> list[str]:
-    shown = table.sort_values("effect", ascending=False, kind="stable").head(_ROWS)
-    marks = _verdict.affected(shown)
+def effects(assessment: Assessment) -> Table:
+    """Groups of cells, the largest effect first."""
+    table = assessment.effects.sort_values("effect", ascending=False, kind="stable")
     rows = [
         [
             str(name),
@@ -75,14 +77,14 @@ def _effects(table: pd.DataFrame, word: str) -> list[str]:
             _effect(row["effect"], marked=bool(mark)),
             _p_value(row["p_adjusted"]),
         ]
-        for (name, row), mark in zip(shown.iterrows(), marks, strict=True)
+        for (name, row), mark in zip(table.iterrows(), _verdict.affected(table), strict=True)
     ]
-    return _table([word, "cells", "batches", "effect", "p"], rows, _rest(table, "by effect"))
+    return Table((assessment.label_key or "cluster", "cells", "batches", "effect", "p"), rows, "by effect")
 
 
-def _batches(table: pd.DataFrame, word: str) -> list[str]:
-    shown = table.sort_values(["effect", "cells"], ascending=False, kind="stable").head(_ROWS)
-    marks = _verdict.affected(shown)
+def batches(assessment: Assessment) -> Table:
+    """Batches, the largest effect first."""
+    table = assessment.batches.sort_values(["effect", "cells"], ascending=False, kind="stable")
     rows = [
         [
             str(name),
@@ -91,38 +93,36 @@ def _batches(table: pd.DataFrame, word: str) -> list[str]:
             _effect(row["effect"], marked=bool(mark)),
             _p_value(row["p_adjusted"]),
         ]
-        for (name, row), mark in zip(shown.iterrows(), marks, strict=True)
+        for (name, row), mark in zip(table.iterrows(), _verdict.affected(table), strict=True)
     ]
-    return _table([word, "cells", "shared", "effect", "p"], rows, _rest(table, "by effect"))
+    return Table((assessment.batch_key, "cells", "shared", "effect", "p"), rows, "by effect")
 
 
-def _association(table: pd.DataFrame) -> list[str]:
+def association(assessment: Assessment) -> Table:
+    """Covariates, as they were given."""
     rows = [
         [
             str(name),
             f"{row['levels']:.0f}",
             f"{row['measure']} {row['value']:.2f}" if np.isfinite(row["value"]) else "-",
-            row["status"],
+            str(row["status"]),
         ]
-        for name, row in table.head(_ROWS).iterrows()
+        for name, row in assessment.association.iterrows()
     ]
-    return _table(["covariate", "levels", "with the batch", "status"], rows, _rest(table, "in order"))
+    return Table(("covariate", "levels", "with the batch", "status"), rows, "in order")
 
 
-def _rest(table: pd.DataFrame, how: str) -> str:
-    return f"... the first {_ROWS} of {len(table)}, {how}" if len(table) > _ROWS else ""
-
-
-def _table(heading: Sequence[str], rows: list[list[str]], rest: str) -> list[str]:
-    """Names on the left, the other columns to the right."""
-    cells = [list(heading), *([_short(row[0]), *row[1:]] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(heading))]
+def _lines(table: Table) -> list[str]:
+    """The first rows, names on the left, the other columns to the right."""
+    cells = [list(table.headings), *([_short(row[0]), *row[1:]] for row in table.rows[:_ROWS])]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(table.headings))]
     lines = [
         "  ".join(
             [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         )
         for row in cells
     ]
+    rest = f"... the first {_ROWS} of {len(table.rows)}, {table.order}" if len(table.rows) > _ROWS else ""
     return [*(line.rstrip() for line in lines), *([rest] if rest else [])]
 
 

@@ -67,7 +67,7 @@ def decide(tables: Tables) -> tuple[Verdict, list[str]]:
 
 def affected(table: pd.DataFrame) -> np.ndarray:
     """Which rows have an effect beyond chance that is large enough to matter, shape (rows,)."""
-    return ((table["p_adjusted"] < LEVEL) & (table["effect"] >= SMALLEST)).to_numpy()
+    return ((table["p_adjusted"] <= LEVEL) & (table["effect"] >= SMALLEST)).to_numpy()
 
 
 def _of_effect(tables: Tables) -> tuple[bool, list[str]]:
@@ -76,7 +76,7 @@ def _of_effect(tables: Tables) -> tuple[bool, list[str]]:
     all_of = f"the {len(effects)} {word}s" if len(effects) > 1 else f"the one {word}"
     hit, weight = affected(effects), effects["cells"].to_numpy(dtype=float)
     share = float(weight[hit].sum() / weight.sum())
-    beyond = int((effects["p_adjusted"] < LEVEL).sum())
+    beyond = int((effects["p_adjusted"] <= LEVEL).sum())
     typical = float(np.average(effects["effect"], weights=weight))
     largest = int(effects["effect"].argmax())
     numbers = (

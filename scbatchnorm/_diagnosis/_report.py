@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scbatchnorm._diagnosis import _html
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,7 @@ _PAIR = ("before", "again", "after", "excess")
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Diagnosis:
-    """What integration changed, and whether that went too far; prints as text.
+    """What integration changed, and whether that went too far; prints as text, in notebooks as HTML.
 
     Every table is in `adata.uns` as well. Overlap is 0 where a linear rule never mistakes cells of one state for the
     other, and 1 where states are the same.
@@ -71,6 +73,9 @@ class Diagnosis:
 
     def __repr__(self) -> str:
         return "\n".join([f"verdict: {self.verdict}", *(f"- {reason}" for reason in self.reasons)])
+
+    def _repr_html_(self) -> str:
+        return _html.of(self)
 
 
 NOTHING = "nothing found"

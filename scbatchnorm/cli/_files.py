@@ -99,11 +99,11 @@ def opened(source: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def undamaged(source: Path) -> Iterator[None]:
-    """OSError for the errors of all sorts with which decompression fails."""
+    """OSError for the errors of all sorts with which decompression fails, and checksums."""
     try:
         yield
-    except (RuntimeError, EOFError, zlib.error) as error:
-        if "compress" not in str(error):
+    except (RuntimeError, EOFError, ValueError, zlib.error) as error:
+        if "compress" not in str(error) and "checksum" not in str(error):
             raise
         msg = f"{source} cannot be read, it is damaged ({error})."
         raise OSError(msg) from error

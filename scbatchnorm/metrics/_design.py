@@ -173,6 +173,8 @@ def coordinates(adata: AnnData, parameter: str, key: str, *, without: bool = Fal
             msg += f" Run sc.pp.pca(adata), or give {parameter}=None to do without."
         elif key == "X_pca":
             msg += " Run sc.pp.pca(adata) first."
+        elif key == "X_scbatchnorm":
+            msg += " Run sbn.pp.integrate(adata, batch_key) first."
         raise KeyError(msg)
     where = f"adata.obsm[{key!r}]"
     return _inputs.embedding(_matrix.as_points(adata.obsm[key], where=where), name=where)

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from scbatchnorm import _progress
-from scbatchnorm.metrics import _catalogue, _design, _inputs, _score, _table
+from scbatchnorm.metrics import _catalogue, _design, _html, _inputs, _score, _table
 from scbatchnorm.metrics._representation import Representation
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def evaluate(
     `notes`
         Why values are missing, and what was computed on a sample.
 
+    Notebooks show it with scores and intervals in one column; copies and parts of it are shown as any other DataFrame.
+
     With `per_label=True`: rows (representation, label), columns `kind`, `cells`, `batches` (that have the label), and the
     metrics, without intervals.
 
@@ -188,7 +190,7 @@ def evaluate(
             rows = task.rows(design, bar)
         if per_label:
             return _table.by_label(rows, design)
-        return _table.overall(rows, design, list(_draws(task, design, n_bootstrap, draw_seed, bar)))
+        return _html.shown(_table.overall(rows, design, list(_draws(task, design, n_bootstrap, draw_seed, bar))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -194,7 +194,10 @@ def _diffusion(graph: Matrix, n_components: int) -> Floats:
     # Many products of small matrices: on a busy machine several threads take ten times as long as one.
     with threadpool_limits(1, user_api="blas"):
         if n_cells <= _DENSE:
-            values, vectors = linalg.eigh(transitions.toarray())
+            try:
+                values, vectors = linalg.eigh(transitions.toarray())
+            except linalg.LinAlgError:  # what some builds of OpenBLAS say where many eigenvalues are alike
+                values, vectors = linalg.eigh(transitions.toarray(), driver="ev")
             kept = np.argsort(-np.abs(values))[:n_components]
             values, vectors = values[kept], vectors[:, kept]
         else:

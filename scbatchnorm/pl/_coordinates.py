@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -10,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
 
-from scbatchnorm import _matrix
+from scbatchnorm import _log, _matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +23,18 @@ if TYPE_CHECKING:
 
     from scbatchnorm._typing import Floats
 
+logger = logging.getLogger(__name__)
+
 # Those of scanpy, so that pictures look as its users know them.
 _N_NEIGHBORS = 15
 _MIN_DIST = 0.5
+# From this many cells on umap-learn searches approximately, which takes most of a minute to compile. Comparing all pairs takes a second for
+# ten thousand cells; of more than the second number it is slower than the search.
+_SEARCHED, _MOST_COMPARED = 4096, 50_000
 # With fewer cells its graph has too few eigenvectors to start from.
 _FEWEST_CELLS = 4
+# What makes a basis that is not there.
+_FIRST = {"umap": "sc.tl.umap(adata)", "pca": "sc.pp.pca(adata)", "scbatchnorm": "sbn.pp.integrate(adata, batch_key)"}
 _WORDS = {"umap": "UMAP", "pca": "PCA", "tsne": "tSNE"}
 
 
@@ -65,7 +75,9 @@ def _key(adata: AnnData, basis: str) -> str:
     key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
     if key is None:
         keys = ", ".join(map(str, adata.obsm.keys())) or "none"
-        msg = f"basis={basis!r} is not a key of adata.obsm; keys: {keys}."
+        missing = f"basis={basis!r} is not a key of adata.obsm; keys: {keys}."
+        call = _FIRST.get(str(basis).removeprefix("X_"))
+        msg = f"{missing} Run {call} first." if call else missing
         raise KeyError(msg)
     return key
 
@@ -154,12 +166,14 @@ def _checksums(points: Floats) -> np.ndarray:
 
 def _umap(adata: AnnData, key: str, seed: int) -> Coordinates:
     """The UMAP of a representation, computed and stored."""
+    start = time.perf_counter()
     points, slot = _points(adata, key), f"{key}_umap"
     params = {"n_neighbors": min(_N_NEIGHBORS, len(points) - 1), "min_dist": _MIN_DIST, "random_state": seed}
     computed = _compute(points, params)
     if not adata.is_view:
         adata.obsm[slot] = computed
         adata.uns[slot] = {"params": {"use_rep": key, **params}, "crc32": _checksums(points)}
+        _log.added(logger, {"obsm": [slot], "uns": [slot]}, start)
     return Coordinates(computed.astype(float), _names(slot, [0, 1]))
 
 
@@ -173,6 +187,23 @@ def _compute(points: Floats, params: dict[str, Any]) -> Floats:
 
         threads = numba.get_num_threads()
         try:
-            return umap.UMAP(**params, n_jobs=1).fit_transform(points.astype(np.float32))
+            values = points.astype(np.float32)
+            return umap.UMAP(**params, n_jobs=1, precomputed_knn=_nearest(values, params["n_neighbors"])).fit_transform(
+                values
+            )
         finally:
             numba.set_num_threads(threads)
+
+
+def _nearest(points: Floats, k: int) -> tuple[Any, ...]:
+    """Nearest neighbours and their distances, each cell the first of its own, where umap-learn would search approximately."""
+    if not _SEARCHED <= len(points) <= _MOST_COMPARED:
+        return None, None, None
+    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors(points)
+    itself = indices == np.arange(len(points))[:, None]
+    # Among cells in the same place another one may come first.
+    order = np.argsort(~itself, axis=1, kind="stable")
+    indices, distances = (np.take_along_axis(values, order, axis=1) for values in (indices, distances))
+    indices[:, 0] = np.arange(len(points))
+    distances[:, 0] = 0
+    return indices.astype(np.int32), distances.astype(np.float32)

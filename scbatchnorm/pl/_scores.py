@@ -180,7 +180,7 @@ def _reasons(table: pd.DataFrame) -> list[str]:
     if "notes" not in table:
         return []
     rows: dict[str, list[str]] = {}
-    for row, note in table["notes"].fillna("").items():
+    for row, note in table["notes"].dropna().items():
         where = " ".join(map(str, row)) if isinstance(row, tuple) else str(row)
         for reason in filter(None, note.split("; ")):
             rows.setdefault(reason, []).append(where)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata
+from scbatchnorm import _anndata, _log
 from scbatchnorm._assessment import _association, _measure, _result
 from scbatchnorm._assessment._tables import Column
 from scbatchnorm.metrics import _design, _inputs
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._assessment._result import Assessment
+
+logger = logging.getLogger(__name__)
 
 # Numbers of more different values than this are taken as numbers, not as names of groups.
 _MOST_LEVELS = 10
@@ -44,7 +48,7 @@ def assess(
     The verdict is
 
     - `"none"`: batches differ by no more than chance, or by too little to matter, or only in a corner of the data;
-    - `"correct"`: groups with at least 10 % of the cells, or whole batches, differ beyond chance (p < .01 after correction
+    - `"correct"`: groups with at least 10 % of the cells, or whole batches, differ beyond chance (p at most .01 after correction
       for the number of tests) and by at least 2 % of the variance;
     - `"confounded"`: there is such a difference, but each batch holds a single level of a covariate (nearly, at least),
       so that a correction would remove the covariate's effect along with it; or batches have no state in common.
@@ -107,6 +111,8 @@ def assess(
     >>> bool((found.effects["effect"] > 0.02).all())
     True
     """
+    start = time.perf_counter()
+    _anndata.check_writable(adata)
     n_permutations = _inputs.count(n_permutations, name="n_permutations", least=99)
     names = _anndata.batches(adata, batch_key)
     label = None if label_key is None else _column(adata, label_key, "label_key", numbers=False)
@@ -129,6 +135,7 @@ def assess(
     _anndata.write_columns(
         adata, {}, _result.KEY, found.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations}
     )
+    _log.added(logger, {"uns": [_result.KEY]}, start)
     return found
 
 

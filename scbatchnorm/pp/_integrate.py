@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _anndata, _batches, _checks, _lazy, _path, _record
+from scbatchnorm import _anndata, _batches, _checks, _lazy, _log, _path, _record
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm._warn import warn
 
@@ -131,6 +131,7 @@ def integrate(
     if not isinstance(copy, Integral | np.bool_):
         msg = f"copy must be True or False; got {copy!r}."
         raise ValueError(msg)
+    _anndata.check_writable(adata, copy=bool(copy))
     # A path is measured on a fit of full strength.
     strengths, strength = (None, strength) if isinstance(strength, str | Real) else (_path.check(strength), 1.0)
     estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
@@ -165,8 +166,7 @@ def integrate(
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     _anndata.write(adata, keys, embedding=embedding, loadings=loadings, record=record)
-    added = [f"obsm[{keys.obsm!r}]", *([] if loadings is None else [f"varm[{keys.varm!r}]"]), f"uns[{keys.uns!r}]"]
-    logger.info("added %s in %.1f s", ", ".join(added), time.perf_counter() - start)
+    _log.added(logger, {"obsm": [keys.obsm], "varm": [] if loadings is None else [keys.varm], "uns": [keys.uns]}, start)
     return adata if copy else None
 
 

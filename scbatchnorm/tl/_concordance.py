@@ -110,6 +110,8 @@ def _read(adata: AnnData, parameter: str, layer: str | None) -> Matrix | Blocks:
     if layer not in adata.layers:
         available = _checks.listed(key for key in adata.layers if key is not None) or "none"
         msg = f"{parameter}={layer!r} is not a layer of adata; layers: {available}."
+        if layer == "scbatchnorm":
+            msg += " Run sbn.tl.correct(adata) first."
         raise KeyError(msg)
     values, where = adata.layers[layer], f"adata.layers[{layer!r}]"
     return _lazy.Lazy(values, where=where) if _lazy.is_lazy(values) else _matrix.as_csr(values, where=where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import warnings
 from importlib.metadata import version
 from numbers import Real
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anndata as ad
 import numpy as np
 
-from scbatchnorm import _anndata, _annotation, _checks, _expression, _lazy
+from scbatchnorm import _anndata, _annotation, _checks, _expression, _lazy, _log
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm.tl._measured import Measured
 from scbatchnorm.tl._streamed import Streamed
@@ -120,8 +121,10 @@ def correct(
     >>> adata.layers["like_A"].format, adata.uns["like_A_correct"]["params"]["target"]
     ('csr', 'protocol A')
     """
+    start = time.perf_counter()
     slot, name = _anndata.Keys.of(key).uns, _anndata.Keys.of(key_added).uns
     _check_options(genes, threshold)
+    _anndata.check_writable(adata, copy=copy)
     model = BatchNormAutoencoder.from_anndata(adata, key=slot)
     _check_place(adata, name)
     source = _source(adata.uns[slot], slot)
@@ -152,7 +155,7 @@ def correct(
         adata.layers[name] = layer
         adata.uns[_provenance(name)] = record
     how = "copied unchanged, strength is 0" if correction is None else f"{expression.n_genes} genes corrected"
-    logger.info("added layers[%r], uns[%r]: %s", name, _provenance(name), how)
+    _log.added(logger, {"layers": [name], "uns": [_provenance(name)]}, start, detail=how)
     return adata if copy else None
 
 

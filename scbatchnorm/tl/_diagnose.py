@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from scbatchnorm import _anndata
+from scbatchnorm import _anndata, _log
 from scbatchnorm._diagnosis import _change, _controls, _findings, _genes, _null, _report
 from scbatchnorm._diagnosis._report import Diagnosis
 from scbatchnorm.tl import _diagnosed, _judged
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from scbatchnorm._diagnosis._findings import Findings
     from scbatchnorm._typing import Codes, Floats, Matrix
     from scbatchnorm.tl._judged import Judged
+
+logger = logging.getLogger(__name__)
 
 _UNS, _PREFIX = "scbatchnorm_diagnose", "diagnose"
 
@@ -136,6 +140,7 @@ def diagnose(
     >>> found.verdict
     'nothing found'
     """
+    start = time.perf_counter()
     slot = _anndata.Keys.of(_UNS if key_added is None else key_added).uns
     prefix = _PREFIX if key_added is None else key_added
     if not isinstance(calibrate, (bool, np.bool_)):
@@ -144,6 +149,7 @@ def diagnose(
     if calibrate and use_rep is not None:
         msg = f"calibrate=True integrates anew, which only this package's own integration can; use_rep={use_rep!r} is another tool's."
         raise ValueError(msg)
+    _anndata.check_writable(adata)
     judged = _judged.read(
         adata,
         batch_key,
@@ -179,7 +185,8 @@ def diagnose(
         "unintegrated": unintegrated,
         "calibrate": bool(calibrate),
     }
-    _diagnosed.write(adata, slot, prefix, found, judged, findings, change, signals, params)
+    written = _diagnosed.write(adata, slot, prefix, found, judged, findings, change, signals, params)
+    _log.added(logger, written, start)
     return found
 
 

@@ -37,8 +37,8 @@ def write(
     change: Change | None,
     signals: dict[str, Floats],
     params: dict[str, Any],
-) -> None:
-    """Write everything; what an earlier call wrote and this one did not goes."""
+) -> dict[str, list[str]]:
+    """Write everything and say where; what an earlier call wrote and this one did not goes."""
     names = found.states.index.to_numpy()
     obs: dict[str, Any] = {
         "state": pd.Categorical.from_codes(findings.states.codes, categories=pd.Index(names)),
@@ -70,6 +70,11 @@ def write(
         for frame, values, known in ((adata.obs, obs, _OBS), (adata.var, var, _VAR), (adata.varm, varm, ("shift",))):
             _replace(frame, prefix, values, known)
         adata.uns[slot] = record
+    written = {
+        attribute: [f"{prefix}_{name}" for name in values]
+        for attribute, values in (("obs", obs), ("var", var), ("varm", varm))
+    }
+    return written | {"uns": [slot]}
 
 
 def _replace(frame: Any, prefix: str, values: dict[str, Any], known: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scbatchnorm import _anndata, _query
+from scbatchnorm import _anndata, _log, _query
 from scbatchnorm._query import Options
 from scbatchnorm._warn import warn
 from scbatchnorm.tl import _query_cells, _reference_cells
@@ -153,6 +153,7 @@ def map_query(
     keys = _anndata.Keys.of(key_added)
     options = Options(mode=mode, false_alarm=false_alarm, min_probability=min_probability)
     options.check()
+    _anndata.check_writable(query, copy=copy)
     cells = _reference_cells.read(reference, _anndata.Keys.of(key), label_keys)
     batch = np.full(query.n_obs, "query") if batch_key is None else _anndata.batches(query, batch_key)
     known = _query.known_codes(batch, known_batches, cells.model.batches_)
@@ -185,7 +186,8 @@ def map_query(
     _anndata.write(query, keys, embedding=embedding, loadings=None, record=record)
     _anndata.write_columns(query, columns, keys.uns, record, stale=stale)
     logger.info(
-        "mapped %d cells of %d batches onto the reference, %d of %d features found; added obsm[%r], uns[%r] in %.1f s",
-        query.n_obs, len(mapped.batches), source.matrix.shape[1], source.n_wanted, keys.obsm, keys.uns, time.perf_counter() - start,
+        "mapped %d cells of %d batches onto the reference, %d of %d features found",
+        query.n_obs, len(mapped.batches), source.matrix.shape[1], source.n_wanted,
     )  # fmt: skip
+    _log.added(logger, {"obsm": [keys.obsm], "obs": columns, "uns": [keys.uns]}, start)
     return query if copy else None

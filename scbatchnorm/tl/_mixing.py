@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm import _anndata
+from scbatchnorm import _anndata, _log
 from scbatchnorm._warn import warn
 from scbatchnorm.metrics import _catalogue, _design
 from scbatchnorm.metrics._representation import Representation
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+logger = logging.getLogger(__name__)
 
 _NAMES = ("ilisi", "cilisi", "clisi", "knn_preservation")
 
@@ -89,7 +93,9 @@ def mixing(
     >>> bool(adata.obs["mixing_clisi"].median() > adata.obs["mixing_ilisi"].median())
     True
     """
+    start = time.perf_counter()
     key = _anndata.Keys.of("mixing" if key_added is None else key_added).uns
+    _anndata.check_writable(adata, copy=copy)
     design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
     before = None
     if unintegrated is not None:
@@ -114,4 +120,5 @@ def mixing(
     # Of an earlier call with more keys.
     stale = [f"{key}_{name}" for name in _NAMES if f"{key}_{name}" not in columns]
     _anndata.write_columns(adata, columns, key, {"params": params}, stale=stale)
+    _log.added(logger, {"obs": columns, "uns": [key]}, start)
     return adata if copy else None

@@ -49,7 +49,7 @@ def test_evaluate_is_metrics_evaluate(source, tmp_path, capsys, suffix):
     expected = metrics.evaluate(
         adata, ["X_pca", "X_true"], batch_key="batch", label_key="cell_type", n_bootstrap=20, rng=3
     )
-    found = pd.read_csv(tmp_path / "scores.csv", index_col="representation").fillna({"notes": ""})
+    found = pd.read_csv(tmp_path / "scores.csv", index_col="representation", dtype={"notes": str}).fillna({"notes": ""})
     pd.testing.assert_frame_equal(found, expected)
     out = capsys.readouterr().out
     total = [line.split() for line in out.splitlines() if line.startswith("Total")]

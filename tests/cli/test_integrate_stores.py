@@ -15,6 +15,7 @@ from scipy import sparse
 from scbatchnorm import BatchNormAutoencoder, _blocks, _checkpoint, _container, _memory, _store, pp
 from scbatchnorm._trainer import Trainer
 from scbatchnorm.cli import _source
+from tests.chunks import a_chunk
 from tests.cli.conftest import run
 
 SUFFIXES = ["h5ad", "zarr"]
@@ -165,7 +166,7 @@ def test_a_store_that_disappears(store, tmp_path, capsys, monkeypatch, layer, go
     part = store / ("layers/dense" if layer else "X/data")
 
     def disappearing(adata, *args, **params):
-        shutil.rmtree(store) if gone == "all" else next(part.glob("0*")).unlink()
+        shutil.rmtree(store) if gone == "all" else a_chunk(part).unlink()
         adata.obsm["X_scbatchnorm"] = np.zeros((240, 2))
         adata.varm["scbatchnorm"] = np.zeros((150, 2))
         adata.uns["scbatchnorm"] = {"stopped": "completed"}
@@ -180,7 +181,7 @@ def test_a_store_that_disappears(store, tmp_path, capsys, monkeypatch, layer, go
 
 @pytest.mark.parametrize("name", ["X/data", "X/indptr"])
 def test_a_store_whose_files_are_missing(store, tmp_path, capsys, name):
-    next((store / name).glob("0*")).unlink()
+    a_chunk(store / name).unlink()
     assert integrate(store, tmp_path / "out.zarr", "--lazy") == 2
     assert f"input cannot be read: {store} (X of " in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["x.zarr"]
@@ -190,7 +191,7 @@ def test_a_store_whose_files_are_missing(store, tmp_path, capsys, name):
 def test_damaged_files(stores, store, tmp_path, capsys, lazy):
     truncated = tmp_path / "x.h5ad"
     truncated.write_bytes(stores["h5ad"].read_bytes()[:-3000])
-    chunk = next((store / "X/data").glob("0*"))
+    chunk = a_chunk(store / "X/data")
     chunk.write_bytes(chunk.read_bytes()[:-300])
     for path in (truncated, store):
         assert integrate(path, tmp_path / "out.zarr", lazy) == 2

@@ -180,7 +180,7 @@ def test_intervals_are_as_wide_as_scores_differ_between_samples():
 
 def test_survives_csv():
     table = metrics.evaluate(annotated(n=120), "X_new", n_bootstrap=3, **KEYS)
-    again = pd.read_csv(io.StringIO(table.to_csv()), index_col=0, keep_default_na=True).fillna({"notes": ""})
+    again = pd.read_csv(io.StringIO(table.to_csv()), index_col=0, dtype={"notes": str}).fillna({"notes": ""})
     pd.testing.assert_frame_equal(again, table)
 
 

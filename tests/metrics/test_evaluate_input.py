@@ -143,6 +143,7 @@ def test_several_columns_make_the_batch():
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "representation": ({"use_rep": "X_nwe"}, KeyError, "use_rep='X_nwe' is not a key of adata.obsm; keys: X_pca, X_new"),
+    "not integrated": ({"use_rep": "X_scbatchnorm"}, KeyError, r"Run sbn\.pp\.integrate\(adata, batch_key\) first\."),
     "no representation": ({"use_rep": []}, ValueError, "use_rep must name at least one representation; got"),
     "None": ({"use_rep": None}, ValueError, "use_rep must name at least one representation; got None; keys of adata.obsm: X_pca, X_new"),
     "labels": ({"label_key": ["cell_type"]}, ValueError, "label_key must be a column of adata.obs or None; got"),

@@ -160,6 +160,9 @@ def test_values_that_cannot_be_drawn_are_counted(adata, computed, value):
 def test_wrong_keys_and_shapes(adata, computed):
     with pytest.raises(KeyError, match=r"basis='tsne' is not a key of adata\.obsm; keys: X_map, X_pca\."):
         _coordinates.find(adata, ["pca", "tsne"], dimensions=None, seed=0)
+    for basis, call in (("X_umap", "sc.tl.umap"), ("scbatchnorm", "sbn.pp.integrate")):
+        with pytest.raises(KeyError, match=rf"keys: X_map, X_pca\. Run {call}\(adata.*\) first\."):
+            find(adata, basis)
     adata.obsm["X_line"] = np.zeros((30, 1))
     with pytest.raises(ValueError, match=r"at least 2 dimensions; adata\.obsm\['X_line'\] has shape \(30, 1\)"):
         find(adata, "line")
@@ -188,6 +191,7 @@ def test_too_few_cells_for_a_umap(adata, computed, n_cells):
 def test_warnings_and_threads_stay_inside(adata, monkeypatch, fails):
     class UMAP:
         def __init__(self, **params):
+            assert params.pop("precomputed_knn") == (None, None, None)
             assert params == {"n_neighbors": 15, "min_dist": 0.5, "random_state": 2, "n_jobs": 1}
 
         def fit_transform(self, points):
@@ -206,6 +210,22 @@ def test_warnings_and_threads_stay_inside(adata, monkeypatch, fails):
     assert threads == [1, 7]
     assert ("X_pca_umap" in adata.obsm) is not fails
     assert ("X_pca_umap" in adata.uns) is not fails
+
+
+def test_neighbours_of_many_cells_are_exact():
+    """Where UMAP would search approximately; every third cell is in the same place as two others."""
+    points = np.random.default_rng(0).normal(size=(4200, 2)).astype(np.float32)
+    points[2::3] = points[1::3] = points[::3]
+    indices, distances = _coordinates._nearest(points, 5)
+    assert (indices[:, 0] == np.arange(4200)).all()
+    assert (distances[:, 0] == 0).all()
+    assert all(len(set(row)) == 5 for row in indices.tolist())
+    some = np.arange(0, 4200, 97)
+    wanted = np.sort(np.linalg.norm(points[some, None] - points[None], axis=2), axis=1)[:, :5]
+    np.testing.assert_allclose(distances[some], wanted, atol=2e-3)
+    found = np.linalg.norm(points[some, None] - points[indices[some]], axis=2)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert _coordinates._nearest(points[:4095], 5) == (None, None, None)
 
 
 @pytest.mark.slow

@@ -38,6 +38,14 @@ def test_shifted_batches_need_a_correction(label_key):
 
 
 @pytest.mark.parametrize("label_key", [None, "type"])
+def test_the_fewest_permutations_are_enough_to_see_an_effect(label_key):
+    """Of 99 the smallest p is .01."""
+    found = pp.assess(annotated([150, 150, 80], shift=2), "batch", label_key=label_key, n_permutations=99)
+    assert found.effects["p_adjusted"].min() == 0.01
+    assert found.verdict == "correct"
+
+
+@pytest.mark.parametrize("label_key", [None, "type"])
 @pytest.mark.parametrize("sizes", [(150, 150), (240, 40), (90, 90, 90)])
 def test_batches_of_one_experiment_need_none(sizes, label_key):
     found = pp.assess(annotated(sizes, seed=1), "batch", label_key=label_key)

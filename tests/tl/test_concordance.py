@@ -73,3 +73,9 @@ def test_options(adata):
 def test_wrong_parameters(adata, keys, options, error, message):
     with pytest.raises(error, match=message):
         tl.concordance(adata, *keys, **options)
+
+
+def test_without_a_correction_the_call_is_named(adata):
+    del adata.layers["scbatchnorm"]
+    with pytest.raises(KeyError, match=r"layers: none\. Run sbn\.tl\.correct\(adata\) first\."):
+        tl.concordance(adata, "batch", "type")

@@ -12,7 +12,7 @@ import scanpy as sc
 
 from scbatchnorm import BatchNormAutoencoder, pp, tl
 from tests.compare import digest, written
-from tests.diagnosed import cells, onto
+from tests.diagnosed import TYPES, cells, onto
 
 
 @pytest.fixture
@@ -254,3 +254,28 @@ def test_integration_that_no_longer_fits(integrated):
     adata.obsm["X_scbatchnorm"] = adata.obsm["X_scbatchnorm"][:, :3]
     with pytest.raises(ValueError, match="must have the 8 columns of the model"):
         tl.diagnose(adata, "batch")
+
+
+def test_a_gene_of_one_batch_is_seen_by_its_shift(brief):
+    """Say of the Y chromosome: integration and correction carry it over, which is no loss of signal."""
+    adata = cells(n=40)
+    adata.X[:, 5] = np.where(adata.obs["batch"] == "y", 2.0, 0.0)
+    sc.pp.pca(adata, n_comps=8)
+    pp.integrate(adata, "batch", model=brief(n_components=8))
+    tl.correct(adata)
+    assert adata.layers["scbatchnorm"][adata.obs["batch"] == "x", 5].min() > 0.5
+    found = tl.diagnose(adata, "batch", control_genes=["gene5", "gene0"]).control_genes
+    assert not found["flagged"].any()
+    shift = found["largest_shift"].to_dict()
+    assert shift["gene5"] > 0.8 > 4 * shift["gene0"]
+    adata.var["kept"] = adata.var_names != "gene5"
+    pp.integrate(adata, "batch", model=brief(n_components=8), mask_var="kept")
+    tl.correct(adata, genes="hvg")
+    np.testing.assert_array_equal(adata.layers["scbatchnorm"][:, 5], adata.X[:, 5])
+
+
+def test_one_type_without_labels():
+    adata = cells(n=80, without=tuple((name, batch) for name in TYPES[1:] for batch in ("x", "y")))
+    found = tl.diagnose(adata, "batch", use_rep="X_good")
+    assert not found.flagged
+    assert found.states.groupby("batch")["n_cells"].sum().to_dict() == {"x": 80, "y": 80}
