@@ -60,7 +60,7 @@ def html(
         "facts": _facts(subject),
         "answers": _answers(subject, findings),
         "notices": _notices.of(subject, findings),
-        "sections": _sections(subject, findings, drawn),
+        "sections": [it for it in _sections(subject, findings, drawn) if it.sentences or it.pictures or it.tables],
         "paragraph": _methods.paragraph(subject, findings),
         "call": _methods.call(subject, path_name, options),
         "references": _methods.REFERENCES,
@@ -133,7 +133,7 @@ def _sections(subject: Subject, findings: Findings, drawn: _pictures.Drawn) -> l
         Section("composition", "Which batch holds what", [], _pictures.composition(subject), _tables.composition(subject)),
         Section("scores", "How good is it?", [_HOW_TO_READ], [],
                 [_tables.scores(subject, findings), *_tables.by_label(subject, findings)]),
-        Section("changed", "What changed", harm, _pictures.change(subject, findings), _tables.changes(findings)),
+        Section("changed", "What changed", harm, _pictures.change(subject, findings, drawn), _tables.changes(findings)),
     ]  # fmt: skip
 
 

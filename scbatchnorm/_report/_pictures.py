@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import PercentFormatter
 
 from scbatchnorm.pl import _change, _composition, _coordinates, _embedding, _groups, _history, _palette, _strength
 
@@ -179,12 +180,28 @@ def training(subject: Subject) -> list[Picture]:
     return pictures
 
 
-def change(subject: Subject, findings: Findings) -> list[Picture]:
-    """What the integration changed."""
+def change(subject: Subject, findings: Findings, drawn: Drawn) -> list[Picture]:
+    """What the integration changed: by state and gene, and by cell."""
     if findings.diagnosis is None:
         return []
     alt = "Share of their nearest neighbours that states keep, and the genes that moved most. Both are in the tables below."
-    return [encode(_change.change(subject.adata), alt, "What changed, by state and by gene")]
+    return [encode(_change.change(subject.adata), alt, "What changed, by state and by gene"), _kept(drawn)]
+
+
+def _kept(drawn: Drawn) -> Picture:
+    """Which cells keep their neighbours; those that keep few are dark, and on top."""
+    kept = drawn.adata.obs["diagnose_kept"].to_numpy(dtype=float)
+    order = np.argsort(-np.nan_to_num(kept, nan=1.0), kind="stable")
+    figure = Figure(figsize=(_WIDTH + 0.8, _HEIGHT), layout="constrained")
+    ax = figure.subplots()
+    size = float(np.clip(30_000 / len(kept), 1.5, 18))
+    x, y = drawn.after.points[order].T
+    points = ax.scatter(x, y, c=kept[order], s=size, cmap="viridis", vmin=0, vmax=1, linewidths=0)
+    figure.colorbar(points, ax=ax, label="neighbours in the batch kept", format=PercentFormatter(1.0))
+    ax.set(xlabel=drawn.after.names[0], ylabel=drawn.after.names[1], xticks=[], yticks=[])
+    ax.spines[["top", "right"]].set_visible(False)
+    alt = "Scatter plot of the cells after the integration, coloured by the share of their nearest neighbours that they keep."
+    return encode(figure, alt, "What changed, by cell: dark cells have new neighbours")
 
 
 def _figure(ax: Axes) -> Figure:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from scbatchnorm._report._findings import Findings
     from scbatchnorm._report._subject import Subject
 
-# Rows of a table; the rest is in the AnnData.
-_MOST_ROWS = 200
+# Rows of a table, and of that of genes; the rest is in the AnnData.
+_MOST_ROWS, _MOST_GENES = 200, 50
 # What each metric asks, in the words of this package's documentation.
 _ASKS = {
     "Isolated labels": "Are types that few batches have still apart from the others?",
@@ -89,9 +89,10 @@ def _of(
     columns: Mapping[str, tuple[str, Callable[[Any], Cell]]],
     *,
     folded: bool = False,
+    most: int = _MOST_ROWS,
 ) -> Table:
     """A table of some columns of `frame`, its index first."""
-    shown = frame.head(_MOST_ROWS)
+    shown = frame.head(most)
     # What holds for nothing here, such as findings of a kind, gets no column.
     columns = {name: it for name, it in columns.items() if any(it[1](value).text for value in shown[name])}
     rows = [
@@ -204,7 +205,9 @@ def changes(findings: Findings) -> list[Table]:
         columns = {
             "state": ("state", _name), "shift": ("shift", _TWO), "shift_of_batch": ("of its batch", _TWO), "beyond": ("beyond it", _TWO),
         }  # fmt: skip
-        tables.append(_of("Genes that moved most, log-normalised units", frame, "gene", columns, folded=True))
+        tables.append(
+            _of("Genes that moved most, log-normalised units", frame, "gene", columns, folded=True, most=_MOST_GENES)
+        )
     return tables
 
 

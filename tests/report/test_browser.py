@@ -64,7 +64,7 @@ def test_nothing_is_said_and_nothing_fetched(view):
 def test_every_picture_is_seen_and_nothing_sticks_out(view, width):
     page = view(width)
     pictures = page.locator("img").all()
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     for picture in pictures:
         picture.scroll_into_view_if_needed()
         assert picture.is_visible()

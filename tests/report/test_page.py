@@ -34,8 +34,8 @@ def test_links_lead_to_sections(reported):
 def test_pictures_are_pictures_with_words(reported):
     _, _, page = reported
     pictures = page.all("img")
-    # By batch and by type, before and after; two batches by themselves; training, composition, change.
-    assert len(pictures) == 9
+    # By batch and by type, before and after; two batches by themselves; training, composition, changes by state and by cell.
+    assert len(pictures) == 10
     for picture in pictures:
         pixels = imread(io.BytesIO(base64.b64decode(picture["src"].split(",")[1])))
         assert len(np.unique(pixels[..., 0])) > 2, "more than paper and ink"

@@ -52,6 +52,7 @@ def test_components_of_the_model_where_there_are_none_before(adata, tmp_path):
     lacking = adata.copy()
     del lacking.obsm["X_pca"]
     page = Page(pl.report(lacking, tmp_path / "r.html", progress=False).read_text(encoding="utf-8"))
+    assert {each["href"][1:] for each in page.all("a")} <= {each["id"] for each in page.elements if "id" in each}
     assert "X_pca (not integrated)" in page.text("scores")
     lacking.obsm["X_good"] = adata.obsm["X_good"]
     with pytest.raises(KeyError, match=r"unintegrated='X_pca' is not a key of adata.obsm.*Run sc.pp.pca"):
