@@ -15,6 +15,10 @@ sc.pp.normalize_total(adata)
 sc.pp.log1p(adata)
 sbn.pp.integrate(adata, "batch", progress=False)
 finite = np.isfinite(adata.obsm["X_scbatchnorm"]).all()
-if not (installed and finite and (package / "py.typed").is_file()):
+files = all(
+    (package / name).is_file()
+    for name in ("py.typed", "_report/template.html", "_report/style.css", "_report/script.js")
+)
+if not (installed and finite and files):
     msg = f"scbatchnorm {version('scbatchnorm')} in {package} is not as it should be."
     raise SystemExit(msg)

@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def chunks(array: Path) -> list[Path]:
+    """The files of values: "0" or "0.0" in version 2 of zarr, "c/0" or "c/0/0" in version 3."""
+    return [file for file in sorted(array.rglob("[0-9]*")) if file.is_file()]
+
+
 def a_chunk(array: Path) -> Path:
-    """A file of values: "0" or "0.0" in version 2 of zarr, "c/0" or "c/0/0" in version 3."""
-    return next(file for file in sorted(array.rglob("[0-9]*")) if file.is_file())
+    """The first of them."""
+    return chunks(array)[0]

@@ -50,7 +50,7 @@ def assess(
 
     Cells without a label take part in what is said about batches, not about labels.
     """
-    names = pd.Index(batch.levels.astype(object))
+    names = pd.Index(batch.levels, dtype=object)
     shared, elsewhere = np.full((len(names), len(names)), np.nan), np.full(len(names), np.nan)
     groups: list[Group] = []
     judged = 0.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import linalg, stats
 
 from scbatchnorm.metrics import Neighbors, _graph, _inputs, _kbet, kbet
 from tests.metrics.cells import cells, mixed, separate
@@ -119,6 +119,23 @@ def test_iteration_and_full_decomposition_agree(monkeypatch):
     full = kbet(data.X, batch=data.batch, label=data.label)
     monkeypatch.setattr(_kbet, "_DENSE", 0)
     assert kbet(data.X, batch=data.batch, label=data.label) == pytest.approx(full, abs=0.005)
+
+
+def test_a_decomposition_that_fails_is_done_in_another_way(monkeypatch):
+    """As that of OpenBLAS in scipy 1.15.0 does where many eigenvalues are alike."""
+    data, solve, failed = cells(n=450, n_labels=2, batches_apart=0.4), linalg.eigh, []
+    expected = kbet(data.X, batch=data.batch, label=data.label)
+
+    def failing(matrix, driver=None):
+        if driver is None:
+            failed.append(len(matrix))
+            msg = "Internal Error."
+            raise linalg.LinAlgError(msg)
+        return solve(matrix, driver=driver)
+
+    monkeypatch.setattr(linalg, "eigh", failing)
+    assert kbet(data.X, batch=data.batch, label=data.label) == pytest.approx(expected, abs=1e-9)
+    assert sum(failed) == 450, "each label once"
 
 
 @pytest.mark.parametrize("n", [40, 80, 160, 320])
