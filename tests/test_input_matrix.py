@@ -49,7 +49,8 @@ class World:
         adata = ad.AnnData(X, obs=base.obs.copy(), var=base.var.copy(), uns=_copied(base.uns))
         for slot in ("obsm", "varm", "layers"):
             for key, value in getattr(base, slot).items():
-                getattr(adata, slot)[key] = value.copy()
+                if key is not None:  # X, in anndata 0.13
+                    getattr(adata, slot)[key] = value.copy()
         if use.place == "layer":
             adata.layers["log"] = matrix
         elif use.place in adata.obsm:

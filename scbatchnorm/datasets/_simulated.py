@@ -97,8 +97,8 @@ def simulate_batches(
     --------
     >>> import scbatchnorm as sbn
     >>> adata = sbn.datasets.simulate_batches(300, n_genes=200, n_types=4)
-    >>> adata.shape, sorted(adata.layers)
-    ((300, 200), ['truth'])
+    >>> adata.shape, adata.layers["truth"].shape
+    ((300, 200), (300, 200))
     >>> adata.obs["batch"].value_counts().to_list()
     [100, 100, 100]
     """

@@ -235,7 +235,7 @@ def in_two_processes(folder):
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     errors = [each.communicate(timeout=240)[1] for each in started]
     assert [each.returncode for each in started] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def same_states(found, expected, tolerance, what):
