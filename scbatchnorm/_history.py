@@ -141,7 +141,8 @@ def empty_shift_history() -> pd.DataFrame:
 
 def name_batches(shift: pd.DataFrame, names: Labels) -> pd.DataFrame:
     """A history of shifts with the names of the batches for their codes."""
-    return shift.assign(batch=np.array([str(names[int(code)]) for code in shift["batch"]], dtype=object))
+    named = [str(names[int(code)]) for code in shift["batch"]]
+    return shift.assign(batch=pd.Series(named, shift.index, dtype=object))
 
 
 def _shapes(found: Snapshot) -> dict[tuple[str, str, str], list[torch.Size]]:

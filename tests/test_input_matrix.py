@@ -29,6 +29,7 @@ FEW = ("F", "float64", "read-only", "CSR array unsorted zeros duplicates", "CSC 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.* should not be a np.matrix"),  # so says anndata, and takes it
+    pytest.mark.filterwarnings("ignore:Layer 'log' must be 2-dimensional"),  # and so anndata 0.13
 ]
 
 
