@@ -11,7 +11,6 @@ with warnings.catch_warnings():
     # In notebooks without ipywidgets tqdm warns on import.
     warnings.filterwarnings("ignore", message="IProgress not found")
     from tqdm.auto import tqdm
-    from tqdm.notebook import tqdm_notebook
 
 __all__ = ["bar", "tqdm"]
 
@@ -24,7 +23,9 @@ def bar(total: int, *, desc: str, unit: str, progress: bool | None) -> tqdm:
     disable = None if progress is None else not progress
     options: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "unit_scale": unit == "B"}
     if _in_notebook():
-        kind = tqdm if issubclass(tqdm, tqdm_notebook) else _LineBar
+        # By its name: importing tqdm.notebook would load IPython everywhere.
+        widgets = any(base.__name__ == "tqdm_notebook" for base in tqdm.__mro__)
+        kind = tqdm if widgets else _LineBar
         return kind(**options, disable=bool(disable), delay=_DELAY if progress is None else 0.0)
     return tqdm(**options, disable=disable)
 
