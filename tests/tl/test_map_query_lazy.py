@@ -12,7 +12,7 @@ from scipy import sparse
 from scbatchnorm import _anchors, _news, _novelty, _principal, pp
 from scbatchnorm._lazy import Lazy
 from scbatchnorm.tl import map_query
-from tests.lazy import lazy, reopened, small_blocks, with_lazy
+from tests.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
 
 KEY = "X_scbatchnorm"
 
@@ -111,6 +111,7 @@ def test_however_sketches_are_read(query, reference, passes, monkeypatch, change
     assert tuple(sum(what == name for what, _ in passes) for name in ("sketch", "novelty")) == expected
 
 
+@EMPTY_TABLES
 @pytest.mark.filterwarnings("ignore:query batch 'tiny' has 8 cells")
 def test_read_lazily(query, reference, tmp_path):
     """Query and reference; the result can be written, and mapped again."""

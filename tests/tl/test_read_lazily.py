@@ -11,7 +11,9 @@ import scanpy as sc
 
 from scbatchnorm import pp, tl
 from scbatchnorm._lazy import Lazy
-from tests.lazy import reopened, small_blocks
+from tests.lazy import EMPTY_TABLES, reopened, small_blocks
+
+pytestmark = EMPTY_TABLES
 
 
 @pytest.fixture(scope="module")
