@@ -43,7 +43,8 @@ def report(
     It begins with warnings, and answers: was a correction needed (:func:`scbatchnorm.pp.assess`), what was done, how do the
     cells look before and after, how good is it (:func:`scbatchnorm.metrics.evaluate`, with controls and intervals), and did it
     go too far (:func:`scbatchnorm.tl.diagnose`). At its end are a paragraph for the methods of a paper, and the call that makes
-    the integration again. All of it is computed anew, for what is stored may be of other coordinates. It takes about a minute for thousands of cells, most of it for UMAPs and scores; those stored as `obsm[f"{key}_umap"]`, as by :func:`scbatchnorm.pl.embedding`, are used.
+    the integration again. All of it is computed anew, for what is stored may be of other coordinates. It takes about a minute for thousands of
+    cells, most of it for scores and UMAPs; UMAPs stored as `obsm[f"{key}_umap"]`, as by :func:`scbatchnorm.pl.embedding`, are used.
 
     Parameters
     ----------
