@@ -229,7 +229,7 @@ def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tupl
         msg = f"key={key!r} has no integration in adata.uns[{slot!r}]; keys of adata.uns: {_checks.listed(adata.uns) or 'none'}."
         raise KeyError(msg)
     if batch is None or isinstance(batch, str):
-        batch = batches(adata, batch or _keys(record["batch_key"]))
+        batch = batches(adata, batch or recorded_keys(record["batch_key"]))
     layer, use_rep = (record.get(name) or None for name in ("layer", "use_rep"))
     if use_rep is not None:
         return _representation(adata, use_rep).matrix, batch
@@ -243,7 +243,7 @@ def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tupl
     return _expression(adata, layer, places, names), batch
 
 
-def _keys(batch_key: Any) -> str | list[str]:
+def recorded_keys(batch_key: Any) -> str | list[str]:
     """The columns that a record names."""
     return batch_key if isinstance(batch_key, str) else [str(key) for key in batch_key]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scbatchnorm import _anndata
 from scbatchnorm._model import BatchNormAutoencoder
 from scbatchnorm.metrics._catalogue import BATCH, BIO, TOTAL
 
@@ -133,7 +134,10 @@ def call(subject: Subject, path_name: str, options: Mapping[str, object]) -> str
     else:
         lines += [*_integrate(subject, subject.record), ""]
         report += [] if subject.key is None else [f"key={subject.key!r}"]
+        own = _literal(subject.batch_key) == _literal(_anndata.recorded_keys(subject.record["batch_key"]))
+        report += [] if own else [f"batch_key={_literal(subject.batch_key)}"]
     report += [] if subject.label_key is None else [f"label_key={subject.label_key!r}"]
+    report += [] if subject.unintegrated == "X_pca" else [f"unintegrated={subject.unintegrated!r}"]
     report += [f"compare={subject.compared!r}"] if subject.compared else []
     report += [f"{name}={value!r}" for name, value in options.items() if value]
     return "\n".join([*lines, f"sbn.pl.report({', '.join(report)})"])
@@ -146,7 +150,7 @@ def _integrate(subject: Subject, record: Mapping[str, Any]) -> list[str]:
     if isinstance(path, pd.DataFrame):
         changed["strength"] = [float(strength) for strength in path["strength"]]
     of_model = {name: value for name, value in changed.items() if name not in _OF_CALL}
-    arguments = ["adata", _literal(_batch_key(record))]
+    arguments = ["adata", _literal(_anndata.recorded_keys(record["batch_key"]))]
     if of_model:
         settings = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         lines.append(f"model = sbn.BatchNormAutoencoder({settings})")
@@ -165,11 +169,6 @@ def _integrate(subject: Subject, record: Mapping[str, Any]) -> list[str]:
         "# The same weights, to the bit, with the versions named above, on the same type of machine:",
         f'sbn.BatchNormAutoencoder.from_anndata({named}).fingerprint() == "{record["fingerprint"]}"',
     ]
-
-
-def _batch_key(record: Mapping[str, Any]) -> str | list[str]:
-    known = record["batch_key"]
-    return known if isinstance(known, str) else [str(column) for column in np.atleast_1d(known)]
 
 
 def _literal(key: object) -> str:

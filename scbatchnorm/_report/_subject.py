@@ -122,8 +122,7 @@ def _batch_key(
             f"batch_key must name the batches that {use_rep!r} integrates; columns of adata.obs: {_listed(adata.obs)}."
         )
         raise ValueError(msg)
-    known = record["batch_key"]
-    return known if isinstance(known, str) else [str(column) for column in np.atleast_1d(known)]
+    return _anndata.recorded_keys(record["batch_key"])
 
 
 def _before(adata: AnnData, unintegrated: str, key: str | None, model: BatchNormAutoencoder | None) -> Floats:

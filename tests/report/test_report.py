@@ -71,6 +71,7 @@ def test_batches_of_several_columns_and_numbers(brief, tmp_path):
     )
     assert "4 batches (batch | lane)" in page.all("p", **{"class": "facts"})[0]["text"]
     assert "x | 0 (32 cells)" in page.text("apart")
+    assert page.text("call").endswith("sbn.pl.report(adata, 'r.html', batch_key=['batch', 'lane'], label_key='kind')")
 
 
 def test_many_cells_are_sampled(adata, tmp_path):
