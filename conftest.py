@@ -38,7 +38,7 @@ def brief_examples(request: pytest.FixtureRequest) -> Iterator[None]:
     if not isinstance(request.node, pytest.DoctestItem):
         yield
         return
-    from scbatchnorm import _trainer
+    from scbatchnorm._method.training import trainer as _trainer
 
     n_steps = _trainer.Settings.n_steps
     with pytest.MonkeyPatch.context() as patch:

@@ -17,7 +17,7 @@ sbn.pp.integrate(adata, "batch", progress=False)
 finite = np.isfinite(adata.obsm["X_scbatchnorm"]).all()
 files = all(
     (package / name).is_file()
-    for name in ("py.typed", "_report/template.html", "_report/style.css", "_report/script.js")
+    for name in ("py.typed", "pl/_report/template.html", "pl/_report/style.css", "pl/_report/script.js")
 )
 if not (installed and finite and files):
     msg = f"scbatchnorm {version('scbatchnorm')} in {package} is not as it should be."

@@ -25,15 +25,16 @@ from benchmarks.null import one_experiment, split
 from benchmarks.options import add_columns, add_output
 from benchmarks.scoring import prepare, prepare_counts
 from scbatchnorm import tl
-from scbatchnorm._diagnosis import _mingling, _noise
-from scbatchnorm._diagnosis._states import HALF, LEAST_CELLS
+from scbatchnorm.tl._diagnosis import mingling as _mingling
+from scbatchnorm.tl._diagnosis import noise as _noise
+from scbatchnorm.tl._diagnosis.states import HALF, LEAST_CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
 
-    from scbatchnorm._diagnosis._report import Diagnosis
+    from scbatchnorm.tl._diagnosis.result import Diagnosis
 
 _REP = "X_judged"
 _BATCH = "random_split"

@@ -18,7 +18,8 @@ from sklearn.model_selection import ParameterGrid
 from benchmarks import report
 from benchmarks.options import add_columns, add_output
 from benchmarks.scoring import METRICS, official_scores, prepare, require_scib
-from scbatchnorm import BatchNormAutoencoder, _minibatch, pp
+from scbatchnorm import BatchNormAutoencoder, pp
+from scbatchnorm._method.training import minibatches as _minibatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

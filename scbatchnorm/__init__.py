@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scbatchnorm import datasets, metrics, nn, pl, pp, tl
-    from scbatchnorm._errors import LostProcessError, ModelFileError, TrainingDivergedError
-    from scbatchnorm._model import BatchNormAutoencoder
+    from scbatchnorm._estimator import BatchNormAutoencoder
+    from scbatchnorm._runtime.errors import LostProcessError, ModelFileError, TrainingDivergedError
 
 __all__ = [
     "BatchNormAutoencoder",
@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BatchNormAutoencoder": "_model",
-    **dict.fromkeys(("LostProcessError", "ModelFileError", "TrainingDivergedError"), "_errors"),
+    "BatchNormAutoencoder": "_estimator",
+    **dict.fromkeys(("LostProcessError", "ModelFileError", "TrainingDivergedError"), "_runtime.errors"),
 }
 
 # What a library does: the application decides where messages go.

@@ -12,8 +12,14 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_n_features, check_array, check_is_fitted, validate_data
 
-from scbatchnorm import _anndata, _batches, _calibration, _device, _lazy, _matrix, _record
-from scbatchnorm._blocks import Blocks, InMemory
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data import batches as _batches
+from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.blocks import Blocks, InMemory
+from scbatchnorm._method import calibration as _calibration
+from scbatchnorm._persistence import record as _record
+from scbatchnorm._runtime import device as _device
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.inspection import encoder_bound, shift_table, snapshot
@@ -26,10 +32,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
 
-    from scbatchnorm._reference import Sketch
-    from scbatchnorm._stem import Stem
-    from scbatchnorm._strength import Strength
-    from scbatchnorm._typing import Codes, Floats, Labels, Matrix
+    from scbatchnorm._data.types import Codes, Floats, Labels, Matrix
+    from scbatchnorm._method.reference import Sketch
+    from scbatchnorm._method.stem import Stem
+    from scbatchnorm._method.strength import Strength
     from scbatchnorm.nn.network import Autoencoder
 
 # Cells that are embedded at once; no result depends on it.

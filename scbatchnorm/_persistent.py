@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _annotation, _io, _restore
+from scbatchnorm._data import annotation as _annotation
 from scbatchnorm._fitted import FittedAutoencoder
+from scbatchnorm._persistence import file as _io
+from scbatchnorm._persistence import restore as _restore
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,7 @@ pytest.importorskip("benchmarks", reason="benchmarks/ is in the repository, not 
 
 from benchmarks import diagnose
 from benchmarks.methods import METHODS, Method
-from tests.diagnosed import cells
+from tests.helpers.diagnosed import cells
 
 
 @pytest.fixture

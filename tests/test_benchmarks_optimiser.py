@@ -13,7 +13,9 @@ import pytest
 pytest.importorskip("benchmarks", reason="benchmarks/ is in the repository, not in the package")
 
 from benchmarks import optimiser, scoring
-from scbatchnorm import BatchNormAutoencoder, _history, _parameters
+from scbatchnorm import BatchNormAutoencoder
+from scbatchnorm._method import parameters as _parameters
+from scbatchnorm._method.training import history as _history
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -12,7 +12,9 @@ import pytest
 import scanpy as sc
 
 import scbatchnorm as sbn
-from scbatchnorm import _coherence, _novelty, _trainer
+from scbatchnorm._method import coherence as _coherence
+from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._method.training import trainer as _trainer
 from scbatchnorm.metrics import _evaluate
 from scbatchnorm.pl import _coordinates
 

@@ -18,13 +18,15 @@ import pandas as pd
 import pytest
 import torch
 
-from scbatchnorm import BatchNormAutoencoder, _losses
-from tests import process_state
-from tests.calls import CALLS, DRAWN, WRONG, Given, public
+from scbatchnorm._method.training import losses as _losses
+from tests.helpers import process_state
+from tests.helpers.calls import CALLS, DRAWN, WRONG, Given, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from scbatchnorm import BatchNormAutoencoder
 
 
 def test_every_public_function_is_called():

@@ -16,7 +16,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import _num_samples
 
-from scbatchnorm import BatchNormAutoencoder, _device
+from scbatchnorm import BatchNormAutoencoder
+from scbatchnorm._runtime import device as _device
 
 
 class Adaptor(BatchNormAutoencoder):

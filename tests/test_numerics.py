@@ -12,8 +12,9 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from scbatchnorm import BatchNormAutoencoder, _stem, metrics, pp, tl
-from tests.compare import digest
+from scbatchnorm import BatchNormAutoencoder, metrics, pp, tl
+from scbatchnorm._method import stem as _stem
+from tests.helpers.compare import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

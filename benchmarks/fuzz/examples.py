@@ -12,7 +12,7 @@ from scbatchnorm import BatchNormAutoencoder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scbatchnorm._typing import Floats, Labels
+    from scbatchnorm._data.types import Floats, Labels
 
 _BRIEF: dict[str, Any] = {
     "n_components": 8,

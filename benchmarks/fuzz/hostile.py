@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from benchmarks.fuzz import values
 from benchmarks.fuzz.values import some
-from scbatchnorm import _container
+from scbatchnorm._persistence import container as _container
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.fuzz import damage, examples, headers, hostile, isolated, values
 from scbatchnorm import BatchNormAutoencoder, ModelFileError, TrainingDivergedError, pp
-from scbatchnorm._checkpoint import Checkpoint
+from scbatchnorm._persistence.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scbatchnorm._typing import Floats, Labels
+    from scbatchnorm._data.types import Floats, Labels
 
 REFUSED, IDENTICAL = "refused", "identical"
 # What only a file can come to that somebody has made on purpose: another model, which works, overflows, or takes no cells.

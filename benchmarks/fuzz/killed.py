@@ -17,11 +17,13 @@ import numpy as np
 
 from benchmarks.fuzz import examples, killing
 from benchmarks.fuzz.values import some
-from scbatchnorm import BatchNormAutoencoder, _container, _training, cli
+from scbatchnorm import BatchNormAutoencoder, cli
+from scbatchnorm._method.training import loop as _training
+from scbatchnorm._persistence import container as _container
 from scbatchnorm.cli import _files
 
 if TYPE_CHECKING:
-    from scbatchnorm._typing import Floats, Labels
+    from scbatchnorm._data.types import Floats, Labels
 
 # Kills of one fit before it may end.
 _PER_FIT = 6

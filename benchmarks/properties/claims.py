@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from benchmarks.properties import outcomes
 from benchmarks.properties.cases import FORMS, NAMES, cases
 from benchmarks.properties.outcomes import apply, not_finite
-from scbatchnorm import BatchNormAutoencoder, _anndata, metrics, pp, tl
+from scbatchnorm import BatchNormAutoencoder, metrics, pp, tl
+from scbatchnorm._data import adata as _anndata
 from scbatchnorm.nn.network import NORMS
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ def run(job: Job, rows: np.ndarray, *, timeout: float) -> Measured:
 
 def _opened(job: Job) -> AnnData:
     """The cells, as the method is to get them."""
-    from scbatchnorm import _sparse_store
+    from scbatchnorm._data import store_write as _sparse_store
 
     path = Path(job.data)
     if not job.in_memory:

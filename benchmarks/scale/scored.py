@@ -11,7 +11,8 @@ import scanpy as sc
 from scipy import sparse
 
 from benchmarks.intervals import sample
-from scbatchnorm import _sparse_store, metrics
+from scbatchnorm import metrics
+from scbatchnorm._data import store_write as _sparse_store
 
 if TYPE_CHECKING:
     from pathlib import Path

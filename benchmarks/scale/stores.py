@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import scanpy as sc
 
-from scbatchnorm import _sparse_store, datasets
+from scbatchnorm import datasets
+from scbatchnorm._data import store_write as _sparse_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

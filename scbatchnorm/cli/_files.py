@@ -7,7 +7,7 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from scbatchnorm import _atomic
+from scbatchnorm._runtime import atomic_files as _atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

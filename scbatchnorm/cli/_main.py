@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from scbatchnorm._errors import LostProcessError
+from scbatchnorm._runtime.errors import LostProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

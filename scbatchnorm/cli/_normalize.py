@@ -20,7 +20,7 @@ def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -
     import pandas as pd
     import scanpy as sc
 
-    from scbatchnorm import _anndata
+    from scbatchnorm._data import adata as _anndata
 
     if source.files is not None:
         msg = (

@@ -8,8 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scbatchnorm import _memory
-from scbatchnorm.cli import _files
+from scbatchnorm.cli import _files, _memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scbatchnorm._store import Files
+    from scbatchnorm._data.store_read import Files
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Source:
         if self.files is None:
             _files.write(self.adata, target)
             return
-        from scbatchnorm import _store_copy
+        from scbatchnorm._data import store_copy as _store_copy
 
         parts = {slot: {key: getattr(self.adata, slot)[key] for key in keys} for slot, keys in added.items()}
         _store_copy.write(self.files, target, parts)
@@ -74,7 +73,8 @@ def read(
     """
     if not (_is_large(path, layer, whole=whole) if lazy is None else lazy):
         return Source(_files.read(path), None)
-    from scbatchnorm import _store, _store_copy
+    from scbatchnorm._data import store_copy as _store_copy
+    from scbatchnorm._data import store_read as _store
 
     with _files.opened(path) as root:
         old = not _store.is_current(root)
@@ -98,7 +98,7 @@ def _is_large(path: Path, layer: str | None, *, whole: bool) -> bool:
     available = _memory.available()
     if available is None:
         return False
-    from scbatchnorm import _store
+    from scbatchnorm._data import store_read as _store
 
     with _files.opened(path) as root:
         if not _store.is_current(root):

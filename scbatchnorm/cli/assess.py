@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scbatchnorm import _atomic
+from scbatchnorm._runtime import atomic_files as _atomic
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from scbatchnorm._assessment._result import Assessment
+    from scbatchnorm.pp._assessment.result import Assessment
 
 HELP = "see whether batches need a correction, and whether it is safe"
 DESCRIPTION = (

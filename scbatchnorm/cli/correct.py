@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     _files.check_source(args.input)
     _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
     start = time.perf_counter()
-    from scbatchnorm import _anndata, tl
+    from scbatchnorm import tl
+    from scbatchnorm._data import adata as _anndata
 
     adata = _files.read(args.input)
     tl.correct(

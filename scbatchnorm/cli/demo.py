@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(msg)
     start = time.perf_counter()
     print("700 blood cells dealt out to three protocols with planted batch effects ...", flush=True)
-    from scbatchnorm import _demo as demo  # seconds: scanpy and torch
+    from scbatchnorm.cli import _demo as demo  # seconds: scanpy and torch
     from scbatchnorm.cli import _scores
 
     adata, seconds = demo.integrate()

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scbatchnorm import _atomic
+from scbatchnorm._runtime import atomic_files as _atomic
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:

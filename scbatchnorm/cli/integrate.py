@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scbatchnorm import _atomic, _launch
+from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime import launcher as _launch
 from scbatchnorm.cli import _files, _normalize, _options, _source
 
 HELP = "write a harmonised embedding into an .h5ad or .zarr file"
@@ -58,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Integrate what is in the file, and write it with the embedding; processes of a launcher train together."""
     if _launch.is_launched():
-        from scbatchnorm import _together
+        from scbatchnorm._method.training import distributed as _together
 
         return _together.command(lambda: _integrate(args), args.device)
     return _integrate(args)
@@ -73,7 +74,8 @@ def _integrate(args: argparse.Namespace) -> int:
     if args.save_model is not None:
         _atomic.check_target("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
     start = time.perf_counter()
-    from scbatchnorm import BatchNormAutoencoder, _anndata, pp
+    from scbatchnorm import BatchNormAutoencoder, pp
+    from scbatchnorm._data import adata as _anndata
 
     how = _how(args)
     with _source.cluster(args.scheduler):

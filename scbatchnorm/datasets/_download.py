@@ -14,14 +14,14 @@ import urllib.request
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from scbatchnorm import _progress
+from scbatchnorm._runtime import progress as _progress
 from scbatchnorm.datasets import _partial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from scbatchnorm._progress import tqdm
+    from scbatchnorm._runtime.progress import tqdm
 
 _logger = logging.getLogger(__name__)
 _BLOCK = 2**18

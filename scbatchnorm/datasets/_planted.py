@@ -14,7 +14,7 @@ from scbatchnorm.datasets import _arguments
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scbatchnorm._typing import Codes
+    from scbatchnorm._data.types import Codes
 
 # Shares of protocols A, B and C in the cell types of `pbmc_planted`, dealt out in turn from the most frequent type on.
 _PROTOCOL_SHARES = ((0.15, 0.30, 0.55), (0.60, 0.30, 0.10), (0.45, 0.05, 0.50), (0.30, 0.60, 0.10))

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbatchnorm import _simulation, _sparse_store
-from scbatchnorm.datasets import _arguments
+from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm.datasets import _arguments, _simulation
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from scbatchnorm.metrics import (
-    _clusters,
-    _connectivity,
-    _conservation,
-    _isolated,
-    _kbet,
-    _mixing,
-    _pcr,
-    _silhouette,
-)
+from scbatchnorm.metrics import _clusters, _connectivity, _isolated, _kbet, _mixing, _pcr, _silhouette
+from scbatchnorm.metrics import _knn_preservation as _conservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ from scbatchnorm.metrics._neighbors import Neighbors, as_neighbors
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm.metrics._inputs import Groups
 
 Method = Literal["kmeans", "leiden"]

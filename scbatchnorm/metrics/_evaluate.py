@@ -13,8 +13,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from scbatchnorm import _progress
-from scbatchnorm.metrics import _catalogue, _design, _html, _inputs, _score, _table
+from scbatchnorm._runtime import progress as _progress
+from scbatchnorm.metrics import _catalogue, _html, _inputs, _score, _table
+from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics._representation import Representation
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scbatchnorm._progress import tqdm
-    from scbatchnorm._typing import Codes
+    from scbatchnorm._data.types import Codes
+    from scbatchnorm._runtime.progress import tqdm
     from scbatchnorm.metrics._catalogue import Metric
-    from scbatchnorm.metrics._design import Design
+    from scbatchnorm.metrics._comparison import Design
     from scbatchnorm.metrics._inputs import Flavor, Groups
     from scbatchnorm.metrics._score import Score
 

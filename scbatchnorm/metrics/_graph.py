@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from scbatchnorm._typing import Floats, Matrix
+    from scbatchnorm._data.types import Floats, Matrix
     from scbatchnorm.metrics._neighbors import Neighbors
 
 _TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _html
+from scbatchnorm._runtime import html_repr as _html
 from scbatchnorm.metrics._catalogue import AGGREGATES
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _checks
+from scbatchnorm._data import checks as _checks
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm._data.types import Codes, Floats
 
 # Where scib-metrics 0.5.10 differs on purpose or by mistake, "scib" does as it does.
 Flavor = Literal["default", "scib"]

@@ -15,7 +15,7 @@ from scbatchnorm.metrics._neighbors import Neighbors, as_neighbors
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Codes, Floats, Matrix
+    from scbatchnorm._data.types import Codes, Floats, Matrix
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
 # Neighbours of the graph, of which diffusion makes the neighbourhoods that are tested.

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm.metrics._inputs import Groups
     from scbatchnorm.metrics._neighbors import Neighbors
     from scbatchnorm.metrics._search import Index

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
 # Types with fewer cells have no neighbourhood to speak of (Andreatta et al. 2024).

@@ -13,7 +13,7 @@ from scbatchnorm.metrics import _inputs, _search
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Codes, Floats, Matrix
+    from scbatchnorm._data.types import Codes, Floats, Matrix
 
 Method = Literal["auto", "exact", "approximate"]
 

@@ -11,7 +11,7 @@ from scbatchnorm.metrics import _inputs, _score
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._data.types import Floats
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
 # Cells of which differences are held in double precision at once.

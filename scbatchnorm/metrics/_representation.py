@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from scbatchnorm.metrics import _clusters, _conservation, _isolated, _kbet, _lisi, _mixing, _search, _silhouette
+from scbatchnorm.metrics import _clusters, _isolated, _kbet, _lisi, _mixing, _search, _silhouette
+from scbatchnorm.metrics import _knn_preservation as _conservation
 from scbatchnorm.metrics._neighbors import Neighbors
 
 if TYPE_CHECKING:
-    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
 

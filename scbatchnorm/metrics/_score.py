@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scbatchnorm._typing import Bools, Codes, Floats
+    from scbatchnorm._data.types import Bools, Codes, Floats
     from scbatchnorm.metrics._inputs import Groups
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pynndescent import NNDescent
 
-    from scbatchnorm._typing import Codes, Floats
+    from scbatchnorm._data.types import Codes, Floats
 
 # Both took about as long here (50 dimensions, 90 neighbours); below, the exact search is faster.
 MOST_EXACT = 100_000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._data.types import Floats
     from scbatchnorm.metrics._inputs import Groups
 
 # Above, distances are taken with single precision, which halves the time and costs the sixth digit of the mean.

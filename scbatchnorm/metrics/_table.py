@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scbatchnorm.metrics._catalogue import Metric
-    from scbatchnorm.metrics._design import Design
+    from scbatchnorm.metrics._comparison import Design
     from scbatchnorm.metrics._score import Score
 
 _QUANTILE = 1.96  # of the normal distribution, for 95 %

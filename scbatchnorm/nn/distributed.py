@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import distributed, nn
 
-from scbatchnorm._errors import LostProcessError
+from scbatchnorm._runtime.errors import LostProcessError
 from scbatchnorm.nn._moments import Moments, alone
 from scbatchnorm.nn.normalization import MixedBatchNorm
 

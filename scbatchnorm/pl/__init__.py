@@ -5,7 +5,7 @@ from scbatchnorm.pl._composition import composition
 from scbatchnorm.pl._embedding import embedding
 from scbatchnorm.pl._history import history
 from scbatchnorm.pl._mixing import mixing
-from scbatchnorm.pl._report import report
+from scbatchnorm.pl._report.report import report
 from scbatchnorm.pl._scores import scores
 from scbatchnorm.pl._statistics import statistics
 from scbatchnorm.pl._strength import strength

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._assessment import _result, _verdict
+from scbatchnorm.pp._assessment import result as _result
+from scbatchnorm.pp._assessment import verdict as _verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

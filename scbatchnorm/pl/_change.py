@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
-from scbatchnorm import _anndata
+from scbatchnorm._data import adata as _anndata
 from scbatchnorm.metrics import _inputs
 from scbatchnorm.pl import _axes, _palette
 

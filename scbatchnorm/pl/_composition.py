@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from scbatchnorm import _anndata
+from scbatchnorm._data import adata as _anndata
 from scbatchnorm.pl import _assessment, _axes
 from scbatchnorm.pl._groups import groups
 

@@ -14,14 +14,15 @@ import numpy as np
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from scbatchnorm import _log, _matrix
+from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._runtime import log as _log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._data.types import Floats
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from scbatchnorm._typing import Bools, Codes, Floats
+    from scbatchnorm._data.types import Bools, Codes, Floats
 
 _WIDTH, _HEIGHT = 4.0, 3.6
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbatchnorm._anndata import Keys
+from scbatchnorm._data.adata import Keys
 from scbatchnorm.pl import _axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scbatchnorm._model import BatchNormAutoencoder
+    from scbatchnorm._estimator import BatchNormAutoencoder
 
 # What is drawn, with a colour that all kinds of colour vision tell apart and a line that prints in black and white.
 _LOSSES = {

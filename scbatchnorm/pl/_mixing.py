@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgba
 
-from scbatchnorm import _anndata
+from scbatchnorm._data import adata as _anndata
 from scbatchnorm.pl import _axes, _coordinates, _palette
 from scbatchnorm.pl._embedding import scatter
 from scbatchnorm.pl._groups import groups
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from scbatchnorm._typing import Floats
+    from scbatchnorm._data.types import Floats
 
 Value = Literal["ilisi", "cilisi", "clisi", "knn_preservation"]
 _VALUES: tuple[str, ...] = get_args(Value)

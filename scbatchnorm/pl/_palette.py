@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.colors import is_color_like, to_hex
 
-from scbatchnorm._warn import warn
+from scbatchnorm._runtime.messages import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbatchnorm._checks import listed
+from scbatchnorm._data.checks import listed
 from scbatchnorm.metrics._catalogue import AGGREGATES, BATCH, BIO, CATALOGUE, TOTAL
 from scbatchnorm.pl import _sheet
 

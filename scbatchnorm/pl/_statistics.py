@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbatchnorm._anndata import Keys
-from scbatchnorm._model import BatchNormAutoencoder
+from scbatchnorm._data.adata import Keys
+from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.nn.inspection import covariate_shift
 from scbatchnorm.pl import _axes, _palette
 

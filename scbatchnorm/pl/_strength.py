@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbatchnorm._anndata import Keys
+from scbatchnorm._data.adata import Keys
 from scbatchnorm.pl import _axes
 
 if TYPE_CHECKING:

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata, _log
-from scbatchnorm._assessment import _association, _measure, _result
-from scbatchnorm._assessment._tables import Column
-from scbatchnorm.metrics import _design, _inputs
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._runtime import log as _log
+from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics import _inputs
+from scbatchnorm.pp._assessment import association as _association
+from scbatchnorm.pp._assessment import measure as _measure
+from scbatchnorm.pp._assessment import result as _result
+from scbatchnorm.pp._assessment.tables import Column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from scbatchnorm._assessment._result import Assessment
+    from scbatchnorm.pp._assessment.result import Assessment
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,15 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm import _anndata, _batches, _checks, _lazy, _log, _path, _record
-from scbatchnorm._model import BatchNormAutoencoder
-from scbatchnorm._warn import warn
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data import batches as _batches
+from scbatchnorm._data import checks as _checks
+from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._estimator import BatchNormAutoencoder
+from scbatchnorm._persistence import record as _record
+from scbatchnorm._runtime import log as _log
+from scbatchnorm._runtime.messages import warn
+from scbatchnorm.pp import _strength_path as _path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from anndata import AnnData
 
-    from scbatchnorm._typing import Bools, Floats, Labels
+    from scbatchnorm._data.types import Bools, Floats, Labels
 
 logger = logging.getLogger(__name__)
 

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm import _anndata, _checks, _contrasts, _lazy, _matrix
-from scbatchnorm._blocks import Blocks
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data import checks as _checks
+from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.blocks import Blocks
+from scbatchnorm.tl import _contrasts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from scbatchnorm._typing import Codes, Floats, Matrix
+    from scbatchnorm._data.types import Codes, Floats, Matrix
 
 
 def concordance(

@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import anndata as ad
 import numpy as np
 
-from scbatchnorm import _anndata, _annotation, _checks, _expression, _lazy, _log
-from scbatchnorm._model import BatchNormAutoencoder
-from scbatchnorm.tl._measured import Measured
-from scbatchnorm.tl._streamed import Streamed
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data import checks as _checks
+from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._estimator import BatchNormAutoencoder
+from scbatchnorm._runtime import log as _log
+from scbatchnorm.tl._correction import regression as _expression
+from scbatchnorm.tl._correction.in_memory import Measured
+from scbatchnorm.tl._correction.lazy import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from scbatchnorm._typing import Codes, Labels
+    from scbatchnorm._data.types import Codes, Labels
 
 logger = logging.getLogger(__name__)
 

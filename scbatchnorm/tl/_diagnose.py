@@ -10,20 +10,27 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from scbatchnorm import _anndata, _log
-from scbatchnorm._diagnosis import _change, _controls, _findings, _genes, _null, _report
-from scbatchnorm._diagnosis._report import Diagnosis
-from scbatchnorm.tl import _diagnosed, _judged
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._runtime import log as _log
+from scbatchnorm.tl._diagnosis import change as _change
+from scbatchnorm.tl._diagnosis import controls as _controls
+from scbatchnorm.tl._diagnosis import findings as _findings
+from scbatchnorm.tl._diagnosis import genes as _genes
+from scbatchnorm.tl._diagnosis import inputs as _judged
+from scbatchnorm.tl._diagnosis import null as _null
+from scbatchnorm.tl._diagnosis import outputs as _diagnosed
+from scbatchnorm.tl._diagnosis import result as _report
+from scbatchnorm.tl._diagnosis.result import Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from scbatchnorm._diagnosis._change import Change
-    from scbatchnorm._diagnosis._findings import Findings
-    from scbatchnorm._typing import Codes, Floats, Matrix
-    from scbatchnorm.tl._judged import Judged
+    from scbatchnorm._data.types import Codes, Floats, Matrix
+    from scbatchnorm.tl._diagnosis.change import Change
+    from scbatchnorm.tl._diagnosis.findings import Findings
+    from scbatchnorm.tl._diagnosis.inputs import Judged
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scbatchnorm import _anndata, _log, _query
-from scbatchnorm._query import Options
-from scbatchnorm._warn import warn
-from scbatchnorm.tl import _query_cells, _reference_cells
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._runtime import log as _log
+from scbatchnorm._runtime.messages import warn
+from scbatchnorm.tl._mapping import place as _query
+from scbatchnorm.tl._mapping import query as _query_cells
+from scbatchnorm.tl._mapping import reference as _reference_cells
+from scbatchnorm.tl._mapping.place import Options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scbatchnorm._model import BatchNormAutoencoder
+    from scbatchnorm._estimator import BatchNormAutoencoder
 
 logger = logging.getLogger(__name__)
 

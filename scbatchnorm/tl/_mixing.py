@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm import _anndata, _log
-from scbatchnorm._warn import warn
-from scbatchnorm.metrics import _catalogue, _design
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._runtime import log as _log
+from scbatchnorm._runtime.messages import warn
+from scbatchnorm.metrics import _catalogue
+from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics._representation import Representation
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from scbatchnorm import pp
-from tests.assessment.cells import annotated
 from tests.cli.conftest import run
+from tests.helpers.assessment import annotated
 
 SIGNATURE = inspect.signature(pp.assess)
 

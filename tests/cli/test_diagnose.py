@@ -8,7 +8,7 @@ import pytest
 
 from scbatchnorm import tl
 from tests.cli.conftest import run
-from tests.diagnosed import cells, onto
+from tests.helpers.diagnosed import cells, onto
 
 
 @pytest.fixture

@@ -12,11 +12,15 @@ import pytest
 from anndata.tests.helpers import assert_equal
 from scipy import sparse
 
-from scbatchnorm import BatchNormAutoencoder, _blocks, _checkpoint, _container, _memory, _store, pp
-from scbatchnorm._trainer import Trainer
-from scbatchnorm.cli import _source
-from tests.chunks import a_chunk
+from scbatchnorm import BatchNormAutoencoder, pp
+from scbatchnorm._data import blocks as _blocks
+from scbatchnorm._data import store_read as _store
+from scbatchnorm._method.training.trainer import Trainer
+from scbatchnorm._persistence import checkpoint as _checkpoint
+from scbatchnorm._persistence import container as _container
+from scbatchnorm.cli import _memory, _source
 from tests.cli.conftest import run
+from tests.helpers.chunks import a_chunk
 
 SUFFIXES = ["h5ad", "zarr"]
 
@@ -233,7 +237,7 @@ def test_killed_runs_go_on(stores, tmp_path, monkeypatch, caplog, when):
         patched.setattr(_container, "write", killing)
         patched.setattr(_checkpoint, "_OFTEN", 0.0)
         if when == "writing":
-            patched.setattr("scbatchnorm._store_copy._add", killed)
+            patched.setattr("scbatchnorm._data.store_copy._add", killed)
         with pytest.raises(Killed):
             integrate(stores["h5ad"], tmp_path / "out.h5ad", *options)
         assert not (tmp_path / "out.h5ad").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from scbatchnorm import pl
 from tests.cli.conftest import run
-from tests.report.made import integrated
+from tests.pl.report.made import integrated
 
 
 @pytest.fixture

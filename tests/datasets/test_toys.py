@@ -15,8 +15,7 @@ import torch
 from scipy import sparse, stats
 from sklearn.neighbors import NearestNeighbors
 
-from scbatchnorm import _simulation
-from scbatchnorm.datasets import pbmc_planted, simulate_batches
+from scbatchnorm.datasets import _simulation, pbmc_planted, simulate_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData

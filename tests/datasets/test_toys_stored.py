@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbatchnorm import _simulation, _sparse_store, pp
-from scbatchnorm.datasets import simulate_batches
+from scbatchnorm import pp
+from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm.datasets import _simulation, simulate_batches
 
 if TYPE_CHECKING:
     from pathlib import Path

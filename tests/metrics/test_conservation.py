@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from scbatchnorm.metrics import Neighbors, _conservation, _inputs, _lisi, clisi, knn_preservation
+from scbatchnorm.metrics import Neighbors, _inputs, _lisi, clisi, knn_preservation
+from scbatchnorm.metrics import _knn_preservation as _conservation
 from tests.metrics.cells import cells, mixed
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scbatchnorm.metrics import _design, _inputs
+from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics import _inputs
 from tests.metrics.cells import annotated
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scbatchnorm import metrics
 from scbatchnorm.metrics._catalogue import AGGREGATES, CATALOGUE
-from tests.compare import digest
+from tests.helpers.compare import digest
 from tests.metrics.cells import annotated, separate
 
 KEYS: dict[str, Any] = {"batch_key": "batch", "label_key": "cell_type", "progress": False}

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from scbatchnorm import metrics
 from scbatchnorm.metrics._catalogue import CATALOGUE
-from tests.compare import digest
+from tests.helpers.compare import digest
 from tests.metrics.cells import annotated
 
 KEYS: dict[str, Any] = {"batch_key": "batch", "label_key": "cell_type", "progress": False}

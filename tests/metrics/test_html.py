@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 
 from scbatchnorm import metrics
 from scbatchnorm.metrics import _html
-from tests.markup import Page
+from tests.helpers.markup import Page
 from tests.metrics.cells import annotated
 
 KEYS: dict[str, Any] = {"batch_key": "batch", "label_key": "cell_type", "progress": False}

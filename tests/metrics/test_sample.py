@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from scbatchnorm import metrics, tl
-from scbatchnorm.metrics import _design, _inputs, _lisi, _search, _table
+from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics import _inputs, _lisi, _search, _table
 from scbatchnorm.metrics._catalogue import CATALOGUE
 from scbatchnorm.metrics._representation import Representation
 from scbatchnorm.metrics._score import Score

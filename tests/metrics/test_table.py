@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scbatchnorm.metrics import _design, _score, _table
+from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics import _score, _table
 from scbatchnorm.metrics._catalogue import CATALOGUE
 from tests.metrics.cells import annotated
 

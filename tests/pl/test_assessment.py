@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from scbatchnorm import pl, pp
-from tests.assessment.cells import annotated
-from tests.compare import digest
+from tests.helpers.assessment import annotated
+from tests.helpers.compare import digest
 
 if TYPE_CHECKING:
     import anndata as ad

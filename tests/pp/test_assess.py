@@ -9,9 +9,9 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm import pp
-from scbatchnorm._assessment import _result
-from tests.assessment.cells import annotated
-from tests.compare import digest, written
+from scbatchnorm.pp._assessment import result as _result
+from tests.helpers.assessment import annotated
+from tests.helpers.compare import digest, written
 
 TABLES = ("effects", "batches", "shared", "association", "design")
 

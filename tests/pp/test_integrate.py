@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from scbatchnorm.pp import integrate
-from tests.compare import digest, same_embedding, written
+from tests.helpers.compare import digest, same_embedding, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm.pp import integrate
-from tests.compare import digest, same_embedding, written
+from tests.helpers.compare import digest, same_embedding, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable

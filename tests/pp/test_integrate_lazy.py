@@ -12,8 +12,8 @@ from scipy import sparse
 from sklearn.base import clone
 
 import scbatchnorm as sbn
-from scbatchnorm import _blocks
-from tests.chunks import chunks
+from scbatchnorm._data import blocks as _blocks
+from tests.helpers.chunks import chunks
 
 N_CELLS = 20_000
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm import tl
-from tests.compare import digest
+from tests.helpers.compare import digest
 
 
 @pytest.fixture

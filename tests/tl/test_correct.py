@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder, datasets, pp, tl
-from tests.compare import digest, written
+from tests.helpers.compare import digest, written
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_strength_0_copies(annotated, brief):
 
 def test_chunks_make_no_difference(adata, monkeypatch):
     whole = corrected(adata)
-    monkeypatch.setattr("scbatchnorm._expression._CHUNK", 13)
+    monkeypatch.setattr("scbatchnorm.tl._correction.regression._CHUNK", 13)
     np.testing.assert_allclose(corrected(adata), whole, atol=1e-4)
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm import pp, tl
-from tests.compare import digest
+from tests.helpers.compare import digest
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scbatchnorm import BatchNormAutoencoder, _expression, pp, tl
-from scbatchnorm._landmarks import Landmarks
-from scbatchnorm.tl._measured import Measured
-from scbatchnorm.tl._streamed import Streamed, _Change
-from tests.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
+from scbatchnorm import BatchNormAutoencoder, pp, tl
+from scbatchnorm._method.landmarks import Landmarks
+from scbatchnorm.tl._correction import regression as _expression
+from scbatchnorm.tl._correction.in_memory import Measured
+from scbatchnorm.tl._correction.lazy import Streamed, _Change
+from tests.helpers.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def test_strength_0_reads_nothing(annotated, brief, monkeypatch):
     pp.integrate(adata, "batch", model=brief(strength=0.0))
     streamed = with_lazy(adata)
     with monkeypatch.context() as patch:
-        patch.setattr("scbatchnorm._lazy.Lazy.map", lambda *_, **__: pytest.fail("reads"))
+        patch.setattr("scbatchnorm._data.dask_blocks.Lazy.map", lambda *_, **__: pytest.fail("reads"))
         tl.correct(streamed)
     np.testing.assert_array_equal(values(streamed.layers["scbatchnorm"]), adata.X.toarray())
     assert streamed.uns["scbatchnorm_correct"]["n_genes"] == 0

@@ -11,8 +11,8 @@ import pytest
 import scanpy as sc
 
 from scbatchnorm import BatchNormAutoencoder, pp, tl
-from tests.compare import digest, written
-from tests.diagnosed import TYPES, cells, onto
+from tests.helpers.compare import digest, written
+from tests.helpers.diagnosed import TYPES, cells, onto
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from scbatchnorm import BatchNormAutoencoder
 from scbatchnorm.pp import integrate
 from scbatchnorm.tl import map_query
-from tests.compare import digest, written
-from tests.simulated import simulated
+from tests.helpers.compare import digest, written
+from tests.helpers.simulated import simulated
 
 KEY = "X_scbatchnorm"
 

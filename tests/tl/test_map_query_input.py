@@ -12,7 +12,7 @@ import pytest
 from scbatchnorm import BatchNormAutoencoder, ModelFileError
 from scbatchnorm.pp import integrate
 from scbatchnorm.tl import map_query
-from tests.compare import digest
+from tests.helpers.compare import digest
 
 
 @pytest.fixture(scope="module")

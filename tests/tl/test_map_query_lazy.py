@@ -9,10 +9,14 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scbatchnorm import _anchors, _news, _novelty, _principal, pp
-from scbatchnorm._lazy import Lazy
+from scbatchnorm import pp
+from scbatchnorm._data.dask_blocks import Lazy
+from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._method import pca as _principal
 from scbatchnorm.tl import map_query
-from tests.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
+from scbatchnorm.tl._mapping import query_batches as _news
+from tests.helpers.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
 
 KEY = "X_scbatchnorm"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scbatchnorm import metrics, tl
-from tests.compare import digest, written
+from tests.helpers.compare import digest, written
 from tests.metrics.cells import annotated
 
 COLUMNS = ["ilisi", "cilisi", "clisi", "knn_preservation"]

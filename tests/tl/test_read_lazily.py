@@ -10,8 +10,8 @@ import pytest
 import scanpy as sc
 
 from scbatchnorm import pp, tl
-from scbatchnorm._lazy import Lazy
-from tests.lazy import EMPTY_TABLES, reopened, small_blocks
+from scbatchnorm._data.dask_blocks import Lazy
+from tests.helpers.lazy import EMPTY_TABLES, reopened, small_blocks
 
 pytestmark = EMPTY_TABLES
 

@@ -1,0 +1,289 @@
+"""The only door to AnnData: reads matrix, genes and batches, checks them, and says where results are written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data import checks as _checks
+from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data import matrix as _matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anndata import AnnData
+
+    from scbatchnorm._data.types import Bools, Codes, Floats, Labels, Matrix
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where a result is written: `obsm[obsm]`, `varm[varm]` and `uns[uns]`."""
+
+    obsm: str
+    varm: str
+    uns: str
+
+    @classmethod
+    def of(cls, key_added: str | None) -> Keys:
+        """Keys for scanpy's `key_added`: `None` gives the package's own, a word replaces them all."""
+        if key_added is None:
+            return cls("X_scbatchnorm", "scbatchnorm", "scbatchnorm")
+        if not isinstance(key_added, str) or key_added in {"", "."} or "/" in key_added:
+            msg = f"key_added must be a non-empty str without '/', and not '.'; got {key_added!r}."
+            raise ValueError(msg)
+        return cls(key_added, key_added, key_added)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is integrated: `matrix` (cells, features) with a name for each feature; blocks of it, if it is not in memory."""
+
+    matrix: Matrix
+    names: Labels
+    mask: Bools | None  # (n_vars,) which genes these are; None for a representation
+
+
+def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
+    """Batch of every cell as str, shape (cells,); several columns are combined to "a | b".
+
+    Raises
+    ------
+    KeyError
+        A key is not a column of `adata.obs`.
+    ValueError
+        A cell has no value.
+    """
+    _is_anndata(adata)
+    several = isinstance(batch_key, Iterable) and getattr(batch_key, "ndim", 1) > 0
+    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key) if several else []
+    if not keys or not all(isinstance(key, str) for key in keys):
+        msg = f"batch_key must be a column of adata.obs or a sequence of columns; got {batch_key!r}."
+        raise ValueError(msg)
+    columns = []
+    for key in keys:
+        values = column(adata, "batch_key", key)
+        missing = values.isna().to_numpy()
+        if missing.any():
+            cells = ", ".join(map(str, adata.obs_names[missing][:5]))
+            msg = (
+                f"batch_key={key!r} must give every cell a batch; {missing.sum()} of {adata.n_obs} cells have none "
+                f"(missing value): {cells}{', ...' if missing.sum() > 5 else ''}. Remove them: adata = adata[adata.obs[{key!r}].notna()]."
+            )
+            raise ValueError(msg)
+        try:
+            columns.append(_as_names(values))
+        except TypeError as error:
+            msg = f"batch_key={key!r} must hold values that can be told apart, such as words or numbers ({error})."
+            raise ValueError(msg) from error
+    if len(columns) == 1:
+        return columns[0]
+    return _as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
+
+
+def column(adata: AnnData, parameter: str, key: str) -> pd.Series:
+    """`adata.obs[key]`, which `parameter` named, in memory also where `adata` was read lazily.
+
+    Raises
+    ------
+    KeyError
+        There is no such column.
+    """
+    if key not in adata.obs:
+        msg = f"{parameter}={key!r} is not a column of adata.obs; columns: {', '.join(map(str, adata.obs.columns)) or 'none'}."
+        raise KeyError(msg)
+    values = adata.obs[key]
+    # Of a lazy table the column alone would lose its categories.
+    return values if isinstance(values, pd.Series) else _annotation.in_memory(adata.obs[[key]])[key]
+
+
+def _is_anndata(adata: object) -> None:
+    if not isinstance(adata, ad.AnnData):
+        msg = f"adata must be an AnnData; got {type(adata).__name__}."
+        raise TypeError(msg)
+
+
+def check_writable(adata: AnnData, *, copy: bool = False) -> None:
+    """Raise ValueError, before anything is computed, if results could not be written: to a part of a file that is open.
+
+    With `copy` they go elsewhere.
+    """
+    if isinstance(adata, ad.AnnData) and adata.is_view and adata.isbacked and not copy:
+        msg = "adata is a part of a backed AnnData, to which nothing can be written. Read it first: adata = adata.to_memory()."
+        raise ValueError(msg)
+
+
+def features(
+    adata: AnnData, *, layer: str | None, use_rep: str | None, mask_var: Bools | Sequence[bool] | str | None
+) -> Features:
+    """Matrix to integrate, checked: expression as CSR, a representation as an array; `adata` is not changed."""
+    _is_anndata(adata)
+    if use_rep is not None:
+        if layer is not None:
+            msg = f"layer={layer!r} and use_rep={use_rep!r} exclude each other: give the one to integrate."
+            raise ValueError(msg)
+        if not (mask_var is None or (isinstance(mask_var, str) and mask_var == "auto")):
+            msg = f"mask_var and use_rep={use_rep!r} exclude each other: a representation has no genes to choose from."
+            raise ValueError(msg)
+        return _representation(adata, use_rep)
+    mask = _mask(adata, mask_var)
+    names = np.asarray(adata.var_names[mask], dtype=str)
+    return Features(_expression(adata, layer, np.flatnonzero(mask), names), names, mask)
+
+
+def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels) -> Matrix:
+    """Log-normalised expression of the genes at these places, which have these names, checked."""
+    if layer is not None and not (isinstance(layer, str) and layer in adata.layers):
+        available = ", ".join(map(str, [k for k in adata.layers if k is not None])) or "none"
+        msg = f"layer={layer!r} is not a key of adata.layers; keys: {available}."
+        raise KeyError(msg)
+    if layer is None and adata.X is None:
+        msg = "adata.X is None; give the layer with log-normalised expression: layer=..."
+        raise ValueError(msg)
+    _checks.unique_genes(names)
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    lazy = adata.X if layer is None else adata.layers[layer]
+    if _lazy.is_lazy(lazy):
+        whole = np.array_equal(places, np.arange(adata.n_vars))
+        return _lazy.Lazy(lazy, where=where, columns=None if whole else places, names=names, expression=True)
+    if layer is None and adata.isbacked and not adata.is_view:
+        values = adata[:, places].X
+    else:
+        # Columns are taken here, from what was checked: views of AnnData would lose a mask, and trust any index.
+        values = _matrix.real(adata.X if layer is None else adata.layers[layer], where=where)
+        values = values if np.array_equal(places, np.arange(adata.n_vars)) else values[:, places]
+    matrix = _matrix.as_csr(values, where=where)
+    _checks.log_normalised(matrix, where=where, cells=adata.obs_names, genes=names)
+    return matrix
+
+
+def _representation(adata: AnnData, use_rep: str) -> Features:
+    if not (isinstance(use_rep, str) and use_rep in adata.obsm):
+        available = ", ".join(map(str, adata.obsm.keys())) or "none"
+        msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
+        raise KeyError(msg)
+    matrix = _matrix.as_array(adata.obsm[use_rep], where=f"adata.obsm[{use_rep!r}]")
+    if matrix.shape[1] < 2:
+        msg = f"adata.obsm[{use_rep!r}] must have at least 2 columns; it has {matrix.shape[1]}."
+        raise ValueError(msg)
+    names = np.array([f"{use_rep}_{i}" for i in range(matrix.shape[1])])
+    _checks.finite(matrix, where=f"adata.obsm[{use_rep!r}]", cells=adata.obs_names, genes=names)
+    return Features(matrix, names, None)
+
+
+def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bools:
+    """Genes to use, shape (n_vars,)."""
+    if mask_var is None or (isinstance(mask_var, str) and mask_var == "auto" and "highly_variable" not in adata.var):
+        return np.ones(adata.n_vars, dtype=bool)
+    if isinstance(mask_var, str):
+        column = "highly_variable" if mask_var == "auto" else mask_var
+        if column not in adata.var:
+            available = ", ".join(map(str, adata.var.columns)) or "none"
+            msg = f"mask_var={mask_var!r} is not a column of adata.var; columns: {available}."
+            raise KeyError(msg)
+        values, name = adata.var[column].to_numpy(), f"adata.var[{column!r}]"
+    else:
+        values, name = np.asarray(mask_var), "mask_var"
+        if values.shape != (adata.n_vars,):
+            msg = f"mask_var must have one value for each of the {adata.n_vars} genes; got shape {values.shape}."
+            raise ValueError(msg)
+    if values.dtype != bool:
+        if not all(isinstance(value, Real | np.bool_) and value in {0, 1} for value in values.tolist()):
+            msg = f"{name} must hold True or False for each gene; got values of type {values.dtype}."
+            raise ValueError(msg)
+        values = values.astype(bool)
+    if values.sum() < 2:
+        msg = f"{name} must select at least 2 genes; it selects {values.sum()} of {adata.n_vars}."
+        raise ValueError(msg)
+    return values
+
+
+def _as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
+    """Values as str, shape (cells,); different values with the same name (1 and "1") stay apart."""
+    codes, levels = pd.factorize(values)
+    names = [name(level) for level in levels]
+    if len(set(names)) < len(names):
+        names = [repr(level) for level in levels]
+    return np.asarray(names, dtype=str)[codes]
+
+
+def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Matrix, Any]:
+    """Matrix and batches of `adata` as the model with the features `names` was given them by `pp.integrate`.
+
+    What was integrated is read from the record of the integration, if there is one; `batch` may name another column.
+
+    Raises
+    ------
+    KeyError
+        There is no such record, no such column, or genes of the model are missing.
+    """
+    slot = Keys.of(key).uns
+    record = _annotation.in_memory(adata.uns.get(slot, {}))
+    if not record and (key is not None or batch is None):
+        msg = f"key={key!r} has no integration in adata.uns[{slot!r}]; keys of adata.uns: {_checks.listed(adata.uns) or 'none'}."
+        raise KeyError(msg)
+    if batch is None or isinstance(batch, str):
+        batch = batches(adata, batch or recorded_keys(record["batch_key"]))
+    layer, use_rep = (record.get(name) or None for name in ("layer", "use_rep"))
+    if use_rep is not None:
+        return _representation(adata, use_rep).matrix, batch
+    missing = pd.Index(names).difference(adata.var_names)
+    if len(missing):
+        msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
+        raise KeyError(msg)
+    known = np.flatnonzero(adata.var_names.isin(names))
+    _checks.unique_genes(np.asarray(adata.var_names[known], dtype=str))
+    places = known[adata.var_names[known].get_indexer(pd.Index(names))]
+    return _expression(adata, layer, places, names), batch
+
+
+def recorded_keys(batch_key: Any) -> str | list[str]:
+    """The columns that a record names."""
+    return batch_key if isinstance(batch_key, str) else [str(key) for key in batch_key]
+
+
+def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | None, record: dict[str, Any]) -> None:
+    """Write a result; `loadings` (n_vars, components) are left out for a representation.
+
+    Raises
+    ------
+    ValueError
+        A coordinate is not finite: nothing is written.
+    """
+    if not np.isfinite(embedding).all():
+        cells = int((~np.isfinite(embedding).all(axis=1)).sum())
+        msg = f"the model gives {cells} of {len(embedding)} cells coordinates that are not finite; nothing was written. Is it damaged, or from somebody you do not know?"
+        raise ValueError(msg)
+    with warnings.catch_warnings():
+        # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
+        warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        _annotation.load(adata)
+        adata.obsm[keys.obsm] = embedding
+        if loadings is not None:
+            adata.varm[keys.varm] = loadings
+        adata.uns[keys.uns] = record
+
+
+def write_columns(
+    adata: AnnData, columns: dict[str, Floats], key: str, record: dict[str, Any], *, stale: Iterable[str] = ()
+) -> None:
+    """Write values of cells to `obs`, and how they came about to `uns[key]`; `stale` columns go."""
+    with warnings.catch_warnings():
+        # As in `write`.
+        warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        _annotation.load(adata)
+        for column in stale:
+            if column in adata.obs:
+                del adata.obs[column]
+        for column, values in columns.items():
+            adata.obs[column] = values
+        adata.uns[key] = record

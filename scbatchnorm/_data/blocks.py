@@ -1,0 +1,172 @@
+"""Expression as blocks of cells, so that nothing is ever made of all of it at once: what works in memory works beyond it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from scipy import sparse
+
+from scbatchnorm._data import checks as _checks
+from scbatchnorm._runtime.device import one_blas_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from scbatchnorm._data.types import Codes, Floats, Matrix
+
+    # Of the values of some cells and the row of the first of them.
+    Function = Callable[[Matrix, int], Any]
+
+T = TypeVar("T")
+#: Cells of a block. Where blocks begin decides how sums over them are rounded, so it is the same wherever the values are.
+ROWS = 8192
+# Blocks at once, each with its products of features: many threads would take much memory.
+_MOST_THREADS = 8
+
+
+class Notes:
+    """Where it is noted how far a sum over blocks is; this one forgets everything."""
+
+    def recall(self, what: str) -> tuple[int, list[Floats]]:
+        """Blocks that are done, and the sums over them."""
+        return 0, []
+
+    def note(self, what: str, n_done: int, sums: list[Floats], *, last: bool) -> None:
+        """Remember the sums over the first `n_done` blocks; they are the `last` ones."""
+
+
+class Narrowing(ABC):
+    """A function of blocks that knows something of every cell: only what is of its own cells travels with a block."""
+
+    @abstractmethod
+    def narrowed(self, start: int, stop: int) -> Function:
+        """The function for the block of the cells from `start` to before `stop`."""
+
+
+def narrowed(function: Function, start: int) -> Function:
+    """What is called of the block that begins at `start`."""
+    return function.narrowed(start, start + ROWS) if isinstance(function, Narrowing) else function
+
+
+class Blocks(ABC):
+    """Expression, or a representation, of shape (cells, features), in blocks of `ROWS` cells."""
+
+    shape: tuple[int, int]
+    notes = Notes()
+
+    @property
+    def starts(self) -> range:
+        """First row of each block."""
+        return range(0, self.shape[0], ROWS)
+
+    @abstractmethod
+    def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
+        """`function` of blocks (of all, or of those with these `starts`) and their first row, in their order.
+
+        Only a few blocks and results are there at once, and `function` is called by several threads or processes, with one
+        thread of BLAS each. `what` is done, a progress bar says.
+        """
+
+    @abstractmethod
+    def feature_sums(self) -> Floats:
+        """Sum of each feature over all cells, float64 of shape (features,); raises where values are not what they must be."""
+
+    @abstractmethod
+    def all(self) -> Matrix:
+        """All cells in memory."""
+
+    @abstractmethod
+    def rows(self, places: Codes, *, what: str) -> Matrix:
+        """Some cells, in memory, in the order of `places`, which ascend."""
+
+    def total(self, function: Function, *, what: str) -> list[Floats]:
+        """Sums over all blocks of the arrays that `function` returns a list of, added in the order of the blocks."""
+        n_done, sums = self.notes.recall(what)
+        starts = self.starts[n_done:]
+        for i, part in enumerate(self.map(function, what=what, starts=starts), n_done + 1):
+            sums = [a + b for a, b in zip(sums, part, strict=True)] if sums else part
+            self.notes.note(what, i, sums, last=i == len(self.starts))
+        return sums
+
+    def product(self, axes: Floats, *, what: str) -> Floats:
+        """The values times `axes` (features, n), float32 of shape (cells, n)."""
+        found = np.empty((self.shape[0], axes.shape[1]), np.float32)
+        for start, part in zip(self.starts, self.map(_Product(axes), what=what), strict=True):
+            found[start : start + ROWS] = part
+        return found
+
+
+class InMemory(Blocks):
+    """A matrix in memory."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix, self.shape = matrix, matrix.shape
+
+    def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
+        """See `Blocks`."""
+        with one_blas_thread() as n_threads:
+            yield from in_order(
+                lambda start: narrowed(function, start)(self.matrix[start : start + ROWS], start),
+                self.starts if starts is None else starts,
+                n_threads,
+            )
+
+    def feature_sums(self) -> Floats:
+        """See `Blocks`."""
+        _checks.finite(self.matrix, where="X", cells=np.arange(self.shape[0]), genes=np.arange(self.shape[1]))
+        return self.total(lambda block, _: [column_sums(block)], what="means")[0]
+
+    def all(self) -> Matrix:
+        """See `Blocks`."""
+        return self.matrix
+
+    def rows(self, places: Codes, *, what: str) -> Matrix:
+        """See `Blocks`."""
+        return self.matrix[places]
+
+
+class _Product:
+    """Values of cells times these axes; a class, for workers of a cluster get it as a file would."""
+
+    def __init__(self, axes: Floats) -> None:
+        self.axes = axes
+
+    def __call__(self, block: Matrix, start: int) -> Floats:
+        return np.asarray(block @ self.axes, dtype=np.float32)
+
+
+def in_order(function: Callable[[int], T], items: Sequence[int], n_threads: int) -> Iterator[T]:
+    """`function` of all items in their order, by threads that are never more than a few items ahead."""
+    n_threads = min(n_threads, _MOST_THREADS, len(items))
+    if n_threads <= 1:
+        yield from map(function, items)
+        return
+    ahead: deque[Any] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > n_threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def column_sums(block: Matrix) -> Floats:
+    """Sum of each column, float64 of shape (features,)."""
+    if sparse.issparse(block):  # whose own sum is one of float32
+        rows = block.tocsr()
+        return np.bincount(rows.indices, weights=rows.data, minlength=rows.shape[1]).astype(np.float64, copy=False)
+    return block.sum(axis=0, dtype=np.float64)
+
+
+def dense(block: Matrix) -> Floats:
+    """A few cells as an array."""
+    return block.toarray() if sparse.issparse(block) else block

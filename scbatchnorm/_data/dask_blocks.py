@@ -1,0 +1,296 @@
+"""Expression in a Dask array: its blocks are computed by threads of this process, or by the cluster that is connected."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from scbatchnorm._data import checks as _checks
+from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.blocks import ROWS, Blocks, Narrowing, column_sums, in_order, narrowed
+from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._runtime.device import one_blas_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from scbatchnorm._data.blocks import Function
+    from scbatchnorm._data.types import Codes, Floats, Labels, Matrix
+
+# Blocks for each thread of a cluster to have at once.
+_AHEAD = 2
+
+
+def is_lazy(values: object) -> bool:
+    """Whether `values` are a Dask array; does not import Dask."""
+    arrays = sys.modules.get("dask.array")
+    return arrays is not None and isinstance(values, arrays.Array)
+
+
+class Lazy(Blocks):
+    """Columns of a Dask array of shape (cells, all features), with dense or sparse chunks of any size.
+
+    Parameters
+    ----------
+    array
+        The values.
+    where
+        What errors call it.
+    columns
+        Features to use, by their places; `None`: all.
+    names
+        Of these features.
+    expression
+        Whether they must be log-normalised expression.
+    progress
+        Progress bar over the blocks; `None` shows it in terminals and notebooks.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        *,
+        where: str,
+        columns: Codes | None = None,
+        names: Labels | None = None,
+        expression: bool = False,
+        progress: bool | None = None,
+    ) -> None:
+        if array.ndim != 2 or array.dtype.kind not in "fiub":
+            msg = f"{where} must be a matrix of real numbers (cells, features); got shape {array.shape}, type {array.dtype}."
+            raise ValueError(msg)
+        if np.isnan(array.shape).any() or np.isnan(np.concatenate(array.chunks)).any():
+            msg = f"{where} must be a Dask array that knows its size; run {where}.compute_chunk_sizes() first."
+            raise ValueError(msg)
+        n_features = array.shape[1] if columns is None else len(columns)
+        self.array, self.shape, self.progress = array, (array.shape[0], n_features), progress
+        self._expression = expression
+        self._read = _Read(where, columns, np.arange(n_features).astype(str) if names is None else names)
+
+    def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
+        """See `Blocks`."""
+        starts = self.starts if starts is None else starts
+        with _progress.bar(len(self.starts), desc=what, unit="block", progress=self.progress) as bar:
+            bar.update(len(self.starts) - len(starts))
+            for found in _computed(lambda start: self._task(function, start), starts):
+                bar.update()
+                yield found
+
+    def _task(self, function: Function, start: int) -> Any:
+        """What Dask has to do for a block."""
+        import dask
+
+        grid = self.array[start : start + ROWS].to_delayed()
+        # A list of lists, for Dask looks into lists only.
+        return dask.delayed(_Task(self._read, narrowed(function, start)))([list(row) for row in grid], start)
+
+    def feature_sums(self) -> Floats:
+        """See `Blocks`."""
+        survey = _Survey(self._read.where, self._read.names, expression=self._expression)
+        sums, (fractions, above_one, beyond) = self.total(survey, what="reading")
+        if self._expression:
+            _checks.not_counts(self._read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
+        return sums
+
+    def all(self) -> Matrix:
+        """See `Blocks`."""
+        return self.rows(np.arange(self.shape[0]), what="reading")
+
+    def rows(self, places: Codes, *, what: str) -> Matrix:
+        """See `Blocks`."""
+        starts = [
+            start for start in self.starts if np.searchsorted(places, start) < np.searchsorted(places, start + ROWS)
+        ]
+        parts = list(self.map(_Pick(places), what=what, starts=starts))
+        return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, self.shape[1]), dtype=np.float32)
+
+
+class _Read:
+    """How a block comes out of the chunks it lies in; these classes travel to the workers of a cluster."""
+
+    def __init__(self, where: str, columns: Codes | None, names: Labels) -> None:
+        self.where, self.columns, self.names = where, columns, names
+
+    def __call__(self, grid: list[list[Any]], start: int) -> Matrix:
+        where = place(self.where, start, sum(row[0].shape[0] for row in grid))
+        rows = [row[0] if len(row) == 1 else _beside(row) for row in grid]
+        block = rows[0] if len(rows) == 1 else _below(rows)
+        if sparse.issparse(block) and _vanished(block):
+            msg = f"{where} must be whole; cells have several entries of the same gene that are 0, as where files of a store are missing."
+            raise OSError(msg)
+        matrix = _matrix.as_csr(block if self.columns is None else block[:, self.columns], where=where)
+        _checks.finite(matrix, where=where, cells=_Rows(start), genes=self.names)
+        return matrix
+
+
+def place(where: str, start: int, n_cells: int) -> str:
+    """A block in words."""
+    return f"{where}, block {start // ROWS} (rows {start} to {start + n_cells - 1}),"
+
+
+class _Rows:
+    """Names of cells that have none here."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+
+    def __getitem__(self, i: int) -> str:
+        return f"row {self._start + i}"
+
+
+def _beside(row: list[Any]) -> Any:
+    return sparse.hstack(row, format="csr") if sparse.issparse(row[0]) else np.concatenate(row, axis=1)
+
+
+def _below(rows: list[Any]) -> Any:
+    return sparse.vstack(rows, format="csr") if sparse.issparse(rows[0]) else np.concatenate(rows)
+
+
+def _vanished(block: Any) -> bool:
+    """Whether entries are stored twice, and as 0: what zarr gives for files that are gone."""
+    block = block.tocsr()
+    same = (np.diff(block.indices) == 0) & (block.data[1:] == 0)
+    same[block.indptr[1:-1][(block.indptr[1:-1] > 0) & (block.indptr[1:-1] < block.nnz)] - 1] = False
+    return bool(same.any())
+
+
+class _Task:
+    """A function of a block that is read on the spot."""
+
+    def __init__(self, read: _Read, function: Function) -> None:
+        self.read, self.function = read, function
+
+    def __call__(self, grid: list[list[Any]], start: int) -> Any:
+        with _one_blas_thread_here():
+            return self.function(self.read(grid, start), start)
+
+
+class _Survey:
+    """Sums of features, and how many values are no whole numbers, above 1, and beyond what logarithms reach."""
+
+    def __init__(self, where: str, names: Labels, *, expression: bool) -> None:
+        self.where, self.names, self.expression = where, names, expression
+
+    def __call__(self, block: Matrix, start: int) -> list[Floats]:
+        if self.expression:
+            where = place(self.where, start, block.shape[0])
+            _checks.not_negative(block, where=where, cells=_Rows(start), genes=self.names)
+        values = block.data
+        counts = [values != np.rint(values), values > 1, values > _checks.LOG_CEILING]
+        return [column_sums(block), np.array([count.sum() for count in counts], dtype=np.float64)]
+
+
+class _Pick(Narrowing):
+    """Those of these cells that are in a block."""
+
+    def __init__(self, places: Codes) -> None:
+        self.places = places
+
+    def narrowed(self, start: int, stop: int) -> Function:
+        """See `Narrowing`."""
+        first, last = np.searchsorted(self.places, [start, stop])
+        return _Pick(self.places[first:last])
+
+    def __call__(self, block: Matrix, start: int) -> Matrix:
+        first, last = np.searchsorted(self.places, [start, start + block.shape[0]])
+        return block[self.places[first:last] - start]
+
+
+def _computed(task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:
+    """What Dask makes of the tasks, in their order, only a few of them at once."""
+    client = _client()
+    if client is None:
+        import dask
+
+        # One block of many cells for each thread; Dask's own threads would hold many of them.
+        with one_blas_thread() as n_threads:
+            yield from in_order(lambda start: dask.compute(task(start), scheduler="synchronous")[0], starts, n_threads)
+        return
+    _check_workers(client)
+    n_ahead = max(2, _AHEAD * sum(client.nthreads().values()))
+    ahead: deque[Any] = deque()
+    try:
+        for start in starts:
+            ahead.append(client.compute(task(start)))
+            if len(ahead) > n_ahead:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        client.cancel(list(ahead))
+
+
+def _client() -> Any:
+    """The connection to a cluster that is active, if there is one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def _check_workers(client: Any) -> None:
+    """Raise unless all workers have this version of the package."""
+    here = importlib.metadata.version("scbatchnorm")
+    # A function made by another is sent as it is, where one of this module would have to be imported there.
+    found = client.run(_version_of_worker())
+    other = {worker: answer for worker, answer in found.items() if answer != here}
+    if other:
+        worker, answer = next(iter(other.items()))
+        what = "lack the package" if answer is None else f"have another version of it, {answer}"
+        msg = (
+            f"all workers of the Dask cluster must have scbatchnorm {here}; {len(other)} of {len(found)} {what}, the first is {worker}. "
+            "Install it in their environment, or close the client: client.close()."
+        )
+        raise ImportError(msg)
+
+
+def _version_of_worker() -> Callable[[], str | None]:
+    """A function that finds the version where it is called."""
+
+    def find() -> str | None:
+        import importlib.metadata
+
+        try:
+            return importlib.metadata.version("scbatchnorm")
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return find
+
+
+class _Limit:
+    """One thread of BLAS for as long as anybody is at work in this process."""
+
+    def __init__(self) -> None:
+        self.lock, self.n = threading.Lock(), 0
+        self.limits: Any = None
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def _one_blas_thread_here() -> Iterator[None]:
+    """One thread of BLAS; unlike those of `_device` several threads may have it at once, for none has another wish here."""
+    with _limit.lock:
+        if _limit.n == 0:
+            _limit.limits = threadpool_limits(1, user_api="blas")
+        _limit.n += 1
+    try:
+        yield
+    finally:
+        with _limit.lock:
+            _limit.n -= 1
+            if _limit.n == 0:
+                _limit.limits.restore_original_limits()

@@ -1,0 +1,157 @@
+"""Do neighbouring cells of different batches differ in a common direction? Evidence at every anchor, and what chance gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from scbatchnorm._method import anchors as _anchors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scbatchnorm._data.types import Codes, Floats
+
+# Cells looked at in each batch, and in each split of a batch into two.
+_CELLS = 1000
+_SPLIT_CELLS = 1000
+_NEIGHBOURS = 5
+# Pairs around each pair: few enough that small states keep neighbourhoods of their own.
+_AROUND = (10, 30)
+_AROUND_SHARE = 0.1
+_SPLITS = 20
+# Fewer cells, or fewer pairs, say nothing.
+_FEWEST_CELLS = 20
+_FEWEST_PAIRS = 30
+# Of which all pairs but the least coherent ones are to be judged.
+_LOW = 0.2
+# What is beyond chance: of pairs, and of splits in standard deviations.
+_HIGH = 0.95
+_FAR = 4
+_MARGIN = 1.2
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Pairs of nearest cells of two batches and how coherent displacements are around each.
+
+    A cell is `left` once for each other batch; `group` numbers the ordered pairs of batches.
+    """
+
+    left: Codes  # (pairs,) positions of cells
+    right: Codes  # (pairs,)
+    group: Codes  # (pairs,)
+    coherence: Floats  # (pairs,) about 1 by chance
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    @property
+    def low(self) -> float:
+        """What four of five pairs reach: large only if nearly all shared states are displaced."""
+        return float(np.quantile(self.coherence, _LOW)) if len(self) else float("nan")
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Coherence where there is no batch effect: batches of the data, each split at random in two."""
+
+    middle: float  # median over pairs
+    high: float  # 95 % of the pairs are below
+    # What the highest of the pairs, and `Evidence.low`, do not reach: 4 standard deviations, and 20 %, above their means over splits.
+    peak: float
+    low: float
+
+
+def find(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
+    """Evidence at the pairs of at most 1000 cells per batch.
+
+    Around each pair, the squared sum of the displacements of the nearest pairs, divided by its expectation if each displacement had
+    a random sign (pairs that share a cell share it); then averaged over the same nearest pairs.
+
+    Parameters
+    ----------
+    points
+        Uncorrected coordinates, shape (cells, components).
+    codes
+        Batch of each cell, counted from 0.
+    rng
+        Draws the cells looked at and the partners.
+    """
+    n_batches = int(codes.max()) + 1
+    rows = _anchors.sketch(codes, _anchors.per_batch(n_batches, _CELLS), rng)
+    points, codes = points[rows], codes[rows]
+    anchors = _anchors.find(points, codes, _NEIGHBOURS, rng)
+    both_ways = np.concatenate(
+        [np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1
+    )
+    group = codes[both_ways[0]] * n_batches + codes[both_ways[1]]
+    found = []
+    for g in np.unique(group):
+        pairs = both_ways[:, group == g]
+        # one random partner per cell
+        pairs = pairs[:, rng.permutation(pairs.shape[1])]
+        pairs = pairs[:, np.unique(pairs[0], return_index=True)[1]]
+        around = nearest_pairs(points, pairs[0], pairs[1])
+        smooth = ratios(points, pairs[0], pairs[1], around)[around].mean(axis=1)
+        found.append((rows[pairs[0]], rows[pairs[1]], np.full(pairs.shape[1], g), smooth))
+    if not found:
+        none = np.empty(0, dtype=np.intp)
+        return Evidence(none, none, none, np.empty(0))
+    return Evidence(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def nearest_pairs(points: Floats, left: Codes, right: Codes) -> Codes:
+    """The pairs whose midpoints are nearest to that of each pair, itself included, shape (pairs, around)."""
+    fewest, most = _AROUND
+    middle = points[left] + points[right]
+    return _anchors.nearest(middle, middle, int(np.clip(_AROUND_SHARE * len(left), fewest, most)))
+
+
+def ratios(points: Floats, left: Codes, right: Codes, around: Codes) -> Floats:
+    """Squared sum of the displacements `around` each pair over its expectation under random signs, shape (pairs,)."""
+    displacement = (points[left] - points[right]).astype(np.float64)
+    total = displacement[around].sum(axis=1)
+    n, k = around.shape
+    # Sum within (pair, partner cell): displacements that share a partner are one draw, not several.
+    partner = np.unique(right, return_inverse=True)[1]
+    key, inverse = np.unique(np.repeat(np.arange(n), k) * n + partner[around].ravel(), return_inverse=True)
+    member = sparse.csr_matrix((np.ones(n * k), (inverse, around.ravel())), shape=(len(key), n))
+    shared = np.square(member @ displacement).sum(axis=1)
+    expected = np.bincount(key // n, weights=shared, minlength=n)
+    return np.square(total).sum(axis=1) / np.maximum(expected, np.finfo(float).tiny)
+
+
+def by_chance(points: Floats, codes: Codes, rng: np.random.Generator) -> Chance | None:
+    """What chance gives in these data, from 20 random splits of single batches; `None` if all batches are too small.
+
+    A split has the proportions of the batch and another one, so that unequal batches are compared with unequal halves.
+    """
+    splits = [evidence for evidence in _splits(points, codes, rng) if len(evidence) >= _FEWEST_PAIRS]
+    if not splits:
+        return None
+    pooled = np.concatenate([evidence.coherence for evidence in splits])
+    low = np.array([evidence.low for evidence in splits])
+    peak = np.array([evidence.coherence.max() for evidence in splits])
+    middle, high = np.quantile(pooled, [0.5, _HIGH])
+    bounds = [float(v.mean() + max(_FAR * v.std(), (_MARGIN - 1) * v.mean())) for v in (peak, low)]
+    return Chance(float(middle), float(high), *bounds)
+
+
+def _splits(points: Floats, codes: Codes, rng: np.random.Generator) -> Iterator[Evidence]:
+    """Evidence between two random parts of a batch, for 20 draws of a batch."""
+    sizes = np.bincount(codes)
+    large = np.flatnonzero(sizes >= 2 * _FEWEST_CELLS)
+    if not len(large):
+        return
+    order = np.concatenate([rng.permutation(large) for _ in range(-(-_SPLITS // len(large)))])[:_SPLITS]
+    for level in order:
+        rows = np.flatnonzero(codes == level)
+        rows = rng.permutation(rows)[:_SPLIT_CELLS]
+        other = rng.choice(np.delete(np.arange(len(sizes)), level))
+        share = sizes[other] / (sizes[other] + sizes[level])
+        n_second = int(np.clip(round(share * len(rows)), _FEWEST_CELLS, len(rows) - _FEWEST_CELLS))
+        yield find(points[rows], (np.arange(len(rows)) < n_second).astype(np.int64), rng)

@@ -1,0 +1,126 @@
+"""The dial: is there a batch effect to correct, and in which states? Decided before any training, without labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbatchnorm._method import coherence as _coherence
+from scbatchnorm._method import same_state as _same_state
+from scbatchnorm._method.landmarks import Landmarks
+
+if TYPE_CHECKING:
+    from scbatchnorm._data.types import Codes, Floats
+    from scbatchnorm._method.coherence import Chance, Evidence
+
+# Where batches are too small to be split: what splits of larger ones give.
+_USUAL = _coherence.Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
+# If less than this share of the correction would be left out, it is noise of the evidence, not states of their own.
+_ALIKE = 0.1
+_HALF = 0.5
+_FEWEST_AFFECTED = 20
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How much of the correction is applied, from 0 (none) to 1 (all), and why."""
+
+    value: float  # mean over the cells looked at
+    evidence: float
+    reason: str
+    states: Landmarks | None = None  # where it is not the same for all cells
+
+    def at(self, points: Floats, codes: Codes | None = None) -> Floats:
+        """Strength for each cell by its uncorrected coordinates (cells, components), shape (cells, 1)."""
+        if self.states is None:
+            return np.full((len(points), 1), self.value, dtype=np.float32)
+        return self.states.at(points, codes)[:, None]
+
+    def affected(self, points: Floats, codes: Codes) -> Codes | slice:
+        """Cells to learn the correction from: those that get at least half of it, and whole batches that have hardly any."""
+        if self.states is None:
+            return slice(None)
+        chosen = self.at(points, codes)[:, 0] >= _HALF
+        few = np.bincount(codes[chosen], minlength=int(codes.max()) + 1) < _FEWEST_AFFECTED
+        return np.flatnonzero(chosen | few[codes])
+
+
+def decide(wanted: float | str, points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
+    """Strength to apply: what the caller `wanted`, or by the data if that is `"auto"`."""
+    if codes.max() == 0:
+        return Strength(0.0, float("nan"), "there is only one batch")
+    if wanted == "auto":
+        return choose(points, codes, rng)
+    return Strength(float(wanted), float("nan"), "set by the caller")
+
+
+def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
+    """Strength that the data ask for, state by state.
+
+    Parameters
+    ----------
+    points
+        Uncorrected coordinates, shape (cells, components).
+    codes
+        Batch of each cell, counted from 0.
+    rng
+        Draws the cells looked at, the partners and the splits that show what chance gives.
+    """
+    evidence = _coherence.find(points, codes, rng)
+    if not len(evidence):
+        return Strength(0.0, evidence.low, "batches share no cell states: there is nothing that could be aligned")
+    chance = _coherence.by_chance(points, codes, rng) or _USUAL
+    numbers = f"coherence {evidence.low:.2f}; by chance up to {chance.low:.2f}"
+    if evidence.low > chance.low:
+        return _everywhere(points, codes, evidence, chance, numbers, rng)
+    return _in_some(points, codes, evidence, chance, numbers, rng)
+
+
+def _everywhere(
+    points: Floats, codes: Codes, evidence: Evidence, chance: Chance, numbers: str, rng: np.random.Generator
+) -> Strength:
+    """Nearly all states are displaced; those that are not are left in place."""
+    values = _ramp(evidence, chance)
+    states = _by_cell(points, codes, evidence, values, rng)
+    value = 1.0 if states is None else float(states.values.mean())
+    where = "" if states is None else f", but not in all states: {value:.0%} of the correction on average"
+    reason = f"neighbouring cells of different batches differ in a common direction: there is a batch effect{where} ({numbers})"
+    return Strength(value, evidence.low, reason, states)
+
+
+def _in_some(
+    points: Floats, codes: Codes, evidence: Evidence, chance: Chance, numbers: str, rng: np.random.Generator
+) -> Strength:
+    """Many states are not displaced; of the others only those are corrected that are surely the same in both batches."""
+    accepted, doubtful = _same_state.displaced(points, codes, evidence, chance)
+    doubt = (
+        "; some states differ as much as cell types do, so they may be types found in one batch only: they are left as they are"
+        if doubtful
+        else ""
+    )
+    if not accepted.any():
+        reason = f"neighbouring cells of different batches differ in no common direction: no batch effect beyond chance{doubt} ({numbers})"
+        return Strength(0.0, evidence.low, reason)
+    values = np.where(accepted, _ramp(evidence, chance), 0)
+    states = _by_cell(points, codes, evidence, values, rng)
+    share = float(accepted.mean())
+    reason = f"batches differ in a common direction in {share:.0%} of the shared states only: these are corrected{doubt} ({numbers})"
+    return Strength(1.0 if states is None else float(states.values.mean()), evidence.low, reason, states)
+
+
+def _ramp(evidence: Evidence, chance: Chance) -> Floats:
+    """0 where displacements are no more coherent than half of those by chance, 1 above nearly all of those, shape (pairs,)."""
+    return np.clip((evidence.coherence - chance.middle) / (chance.high - chance.middle), 0, 1)
+
+
+def _by_cell(
+    points: Floats, codes: Codes, evidence: Evidence, values: Floats, rng: np.random.Generator
+) -> Landmarks | None:
+    """Mean value over the pairs of each anchored cell; `None` if it is 1 for all."""
+    cells, inverse, count = np.unique(evidence.left, return_inverse=True, return_counts=True)
+    mean = np.bincount(inverse, weights=values) / count
+    if mean.mean() > 1 - _ALIKE:
+        return None
+    return Landmarks.keep(points[cells], codes[cells], mean, rng)

@@ -1,0 +1,107 @@
+"""Which cells have counterparts in which other batches, and how well those are mixed: what keeps private states in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbatchnorm._method import anchors as _anchors
+
+if TYPE_CHECKING:
+    from scbatchnorm._data.types import Codes, Floats
+    from scbatchnorm._method.anchors import Anchors
+
+# Shares of the anchors that are left out as doubtful.
+_DISPLACED = 0.1
+_DISSIMILAR = 0.15
+# Cells that a local average is taken over.
+_LOCAL = 15
+# Cells whose neighbours are looked at to see how well batches are mixed.
+_ASKED = 2000
+
+
+@dataclass(frozen=True)
+class Shared:
+    """States that batches share: their anchors, and how far each cell takes part."""
+
+    anchors: Anchors
+    share: Floats  # (cells, batches), see `support`
+    counterparts: Floats  # (cells, batches), see `counterparts`
+
+
+def shared_states(points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> Shared:
+    """States that the batches of these cells share, by their places in `points` (cells, components)."""
+    anchors = _anchors.find(points, codes, n_neighbors, rng)
+    anchors = _anchors.clean(anchors, points, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
+    near = neighbours(points, codes)
+    share = support(anchors, near, codes)
+    return Shared(anchors, share, counterparts(anchors, share, near, codes))
+
+
+def neighbours(points: Floats, codes: Codes) -> Codes:
+    """The 15 nearest cells, by cosine, of each cell inside its batch, itself included, shape (cells, 15).
+
+    Cells of a smaller batch have all its cells, in turn until there are 15.
+    """
+    points = _anchors.unit(points)
+    found = np.empty((len(codes), _LOCAL), dtype=np.intp)
+    for level in range(int(codes.max()) + 1):
+        rows = np.flatnonzero(codes == level)
+        near = rows[_anchors.nearest(points[rows], points[rows], _LOCAL)]
+        found[rows] = near[:, np.arange(_LOCAL) % near.shape[1]]
+    return found
+
+
+def support(anchors: Anchors, near: Codes, codes: Codes) -> Floats:
+    """Share of each cell's `near` cells that have an anchor in each batch, shape (cells, batches).
+
+    Near 1 for cell states that the other batch has too, near 0 for states that it lacks and for a cell's own batch.
+    """
+    anchored = np.zeros((len(codes), int(codes.max()) + 1), dtype=np.float32)
+    anchored[anchors.left, codes[anchors.right]] = 1
+    anchored[anchors.right, codes[anchors.left]] = 1
+    return _local_mean(anchored, near)
+
+
+def counterparts(anchors: Anchors, share: Floats, near: Codes, codes: Codes) -> Floats:
+    """How much each cell counts when its batch is compared with each other batch, shape (cells, batches).
+
+    The anchors among the `near` cells, each counted by the `share` (of `support`) that both its ends have in the other's batch.
+    As an anchor counts for both its cells, two batches weigh the same in every state they share, however unequal their
+    numbers of cells are; a state that only one of them has weighs nothing. Scaled to a mean sum per cell of the
+    squared support, so that data of which less is shared are pushed less.
+    """
+    left, right = codes[anchors.left], codes[anchors.right]
+    weight = share[anchors.left, right] * share[anchors.right, left]
+    count = np.zeros_like(share)
+    np.add.at(count, (anchors.left, right), weight)
+    np.add.at(count, (anchors.right, left), weight)
+    local = _local_mean(count, near)
+    total = float(local.sum())
+    scale = float(np.square(share.max(axis=1)).sum()) / total if total > 0 else 0.0
+    return local * np.float32(scale)
+
+
+def mixing(points: Floats, codes: Codes, weight: Floats, rng: np.random.Generator) -> float:
+    """How well batches are mixed: 1 if the 15 nearest neighbours of cells are of other batches as often as by chance.
+
+    Cells count by their `weight`, shape (cells,): a state without counterpart cannot mix. Of more than 2000 cells the
+    neighbours of 2000 random ones are sought.
+    """
+    points = _anchors.unit(points)
+    rows = rng.permutation(len(codes))[:_ASKED]
+    nearest = _anchors.nearest(points[rows], points, _LOCAL + 1)[:, 1:]
+    others = (codes[nearest] != codes[rows, None]).mean(axis=1)
+    by_chance = 1 - np.bincount(codes)[codes[rows]] / len(codes)
+    total = float(weight[rows] @ by_chance)
+    return float(weight[rows] @ others) / total if total > 0 else 1.0
+
+
+def _local_mean(values: Floats, near: Codes) -> Floats:
+    """Mean of `values` (cells, batches) over the `near` cells of each cell."""
+    total = np.zeros_like(values)
+    for column in near.T:
+        total += values[column]
+    return total / np.float32(near.shape[1])

@@ -1,0 +1,57 @@
+"""What can go wrong that a caller may want to catch by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scbatchnorm._estimator import BatchNormAutoencoder
+
+
+class ModelFileError(ValueError):
+    """A file is not a model or checkpoint that this package wrote, is damaged or incomplete, or of another format.
+
+    Examples
+    --------
+    >>> import scbatchnorm as sbn
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.safetensors")
+    ...     written = path.write_bytes(b"something else")
+    ...     try:
+    ...         sbn.BatchNormAutoencoder.load(path)
+    ...     except sbn.ModelFileError as error:
+    ...         print("refused")
+    refused
+    """
+
+
+class TrainingDivergedError(ArithmeticError):
+    """Losses or gradients of a training were no longer finite.
+
+    Attributes
+    ----------
+    model
+        The estimator, fitted all the same: with the last good weights, `stopped_` is `"diverged"`.
+    """
+
+    model: BatchNormAutoencoder
+
+    def __init__(self, message: str, model: BatchNormAutoencoder) -> None:
+        super().__init__(message, model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class LostProcessError(RuntimeError):
+    """One of the processes that train together has ended, or does not answer.
+
+    Examples
+    --------
+    >>> import scbatchnorm as sbn
+    >>> issubclass(sbn.LostProcessError, RuntimeError)
+    True
+    """

@@ -1,0 +1,158 @@
+"""What a report is about, read from AnnData and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data.blocks import Blocks
+from scbatchnorm._estimator import BatchNormAutoencoder
+from scbatchnorm.metrics import _comparison as _design
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from anndata import AnnData
+
+    from scbatchnorm._data.types import Floats, Labels
+
+# Column of `obs` with the batches, where they are made of several columns.
+_COMBINED = "batch (combined)"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An integration to report on.
+
+    `adata` is an object of the report's own that shares the arrays of the caller's: what is computed on the way can be
+    written to it.
+    """
+
+    adata: AnnData
+    batch_key: str | Sequence[str]
+    label_key: str | None
+    integrated: str  # keys of obsm
+    unintegrated: str
+    compared: list[str]
+    key: str | None  # key_added of an integration of this package
+    record: Mapping[str, Any] | None  # and what is known of it; None for another tool's
+    model: BatchNormAutoencoder | None
+
+    @property
+    def batch_column(self) -> str:
+        """Column of `adata.obs` that has all batches."""
+        return self.batch_key if isinstance(self.batch_key, str) else _COMBINED
+
+    @property
+    def batch_name(self) -> str:
+        """What the batches are called."""
+        return self.batch_key if isinstance(self.batch_key, str) else " | ".join(self.batch_key)
+
+    @property
+    def batches(self) -> pd.Series:
+        """Cells of each batch, the largest first."""
+        return self.adata.obs[self.batch_column].astype(str).value_counts()
+
+
+def read(
+    adata: AnnData,
+    *,
+    key: str | None,
+    use_rep: str | None,
+    batch_key: str | Sequence[str] | None,
+    label_key: str | None,
+    unintegrated: str,
+    compare: Sequence[str] | str,
+) -> Subject:
+    """Read and check what there is.
+
+    Raises
+    ------
+    KeyError
+        A key names nothing in `adata`.
+    ValueError
+        Parameters exclude each other, or what they name is not what it must be.
+    """
+    if key is not None and use_rep is not None:
+        msg = f"key={key!r} and use_rep={use_rep!r} exclude each other: one embedding is reported on, others can be compared."
+        raise ValueError(msg)
+    slot = _anndata.Keys.of(key)
+    record, model = None, None
+    if use_rep is None:
+        if slot.uns not in adata.uns or slot.obsm not in adata.obsm:
+            lacking = f"uns[{slot.uns!r}]" if slot.uns not in adata.uns else f"obsm[{slot.obsm!r}]"
+            msg = (
+                f"key={key!r}: adata.{lacking} is missing, there is no integration of this package under this name. For the "
+                f"embedding of another tool: use_rep=..., batch_key=...; keys of adata.obsm: {_listed(adata.obsm)}."
+            )
+            raise KeyError(msg)
+        model = BatchNormAutoencoder.from_anndata(adata, key=slot.uns)
+        record = _annotation.in_memory(adata.uns[slot.uns])
+    batch_key = _batch_key(adata, batch_key, record, use_rep)
+    batches = _anndata.batches(adata, batch_key)
+    if label_key is not None:
+        _design.labels(adata, label_key)
+    integrated = slot.obsm if use_rep is None else use_rep
+    compared = [compare] if isinstance(compare, str) else list(compare)
+    others = [rep for rep in dict.fromkeys(compared) if rep not in {integrated, unintegrated}]
+    coordinates = {unintegrated: _before(adata, unintegrated, key, model)}
+    coordinates[integrated] = _design.coordinates(adata, "key" if use_rep is None else "use_rep", integrated)
+    coordinates |= {rep: _design.coordinates(adata, "compare", rep) for rep in others}
+    work = _own(adata, coordinates, batch_key, batches)
+    return Subject(work, batch_key, label_key, integrated, unintegrated, others, key, record, model)
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(map(str, names)) or "none"
+
+
+def _batch_key(
+    adata: AnnData, batch_key: str | Sequence[str] | None, record: Mapping[str, Any] | None, use_rep: str | None
+) -> str | Sequence[str]:
+    """The batches of the integration, unless the caller names others."""
+    if batch_key is not None:
+        return batch_key
+    if record is None:
+        msg = (
+            f"batch_key must name the batches that {use_rep!r} integrates; columns of adata.obs: {_listed(adata.obs)}."
+        )
+        raise ValueError(msg)
+    return _anndata.recorded_keys(record["batch_key"])
+
+
+def _before(adata: AnnData, unintegrated: str, key: str | None, model: BatchNormAutoencoder | None) -> Floats:
+    """Coordinates before integration: those in `obsm`, else the components that the model was given."""
+    if unintegrated in adata.obsm:
+        return _design.coordinates(adata, "unintegrated", unintegrated)
+    if model is not None:
+        matrix, _ = _anndata.like_fit(adata, model.features_, None, key)
+        if not isinstance(matrix, Blocks):
+            return np.asarray(model.stem_.embed(model.stem_.encode(matrix)))
+    msg = (
+        f"unintegrated={unintegrated!r} is not a key of adata.obsm; keys: {_listed(adata.obsm)}. "
+        "Run sc.pp.pca(adata) first."
+    )
+    raise KeyError(msg)
+
+
+def _own(adata: AnnData, coordinates: Mapping[str, Floats], batch_key: str | Sequence[str], batches: Labels) -> AnnData:
+    """An AnnData with the same expression and annotation, and of `obsm` what is needed."""
+    umaps = [f"{rep}_umap" for rep in coordinates]
+    work = ad.AnnData(
+        adata.to_memory().X if adata.isbacked else adata.X,
+        obs=_annotation.in_memory(adata.obs).copy(),
+        var=_annotation.in_memory(adata.var).copy(),
+        layers={name: layer for name, layer in adata.layers.items() if name is not None},
+        obsm={**coordinates, **{umap: adata.obsm[umap] for umap in umaps if umap in adata.obsm}},
+        uns=dict(_annotation.in_memory(adata.uns)),
+    )
+    column = batch_key if isinstance(batch_key, str) else _COMBINED
+    if column not in work.obs or not isinstance(work.obs[column].dtype, pd.CategoricalDtype):
+        work.obs[column] = pd.Categorical(batches)
+    return work

@@ -1,0 +1,151 @@
+"""All that can be said about an integration, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime import progress as _progress
+from scbatchnorm.metrics import _inputs
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+# With fewer cells nothing of what is asked can be said.
+_FEWEST_DRAWN = 100
+
+
+def report(
+    adata: AnnData,
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    use_rep: str | None = None,
+    batch_key: str | Sequence[str] | None = None,
+    label_key: str | None = None,
+    covariate_keys: Sequence[str] | str = (),
+    control_genes: Sequence[str] = (),
+    compare: Sequence[str] | str = (),
+    unintegrated: str = "X_pca",
+    title: str | None = None,
+    max_cells_drawn: int = 50_000,
+    overwrite: bool = False,
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+) -> Path:
+    """Write a report on an integration: one HTML file that opens anywhere, without network.
+
+    It begins with warnings, and answers: was a correction needed (:func:`scbatchnorm.pp.assess`), what was done, how do the
+    cells look before and after, how good is it (:func:`scbatchnorm.metrics.evaluate`, with controls and intervals), and did it
+    go too far (:func:`scbatchnorm.tl.diagnose`). At its end are a paragraph for the methods of a paper, and the call that makes
+    the integration again. All of it is computed anew, for what is stored may be of other coordinates. It takes about a minute for thousands of
+    cells, most of it for scores and UMAPs; UMAPs stored as `obsm[f"{key}_umap"]`, as by :func:`scbatchnorm.pl.embedding`, are used.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with an integration; nothing is written to it.
+    path
+        The file to write, ending in `.html`.
+    key
+        Which integration of this package: its `key_added`; `None` is the package's own.
+    use_rep
+        Key of `adata.obsm` with the embedding of another tool, to report on instead. Needs `batch_key`.
+    batch_key
+        Column of `adata.obs` with the batch, or several that are combined; `None` takes that of the integration.
+    label_key
+        Column of `adata.obs` with cell types. Without them scores are those that need none, and clusters stand for types.
+    covariate_keys
+        Columns of `adata.obs` that a correction must not remove, such as condition or donor.
+    control_genes
+        Genes whose differences between cells of a batch should stay; see :func:`scbatchnorm.tl.diagnose`.
+    compare
+        Keys of `adata.obsm` with other embeddings, to be scored beside it.
+    unintegrated
+        Key of `adata.obsm` with the principal components before integration. Where it is missing, the model's own are used, if the
+        integration is of this package.
+    title
+        Heading of the page; `None`: cells and batches.
+    max_cells_drawn
+        Of more cells a random sample of so many is drawn, at least 100.
+    overwrite
+        Whether a file at `path` may be replaced.
+    rng
+        Seed or generator of permutations, clusters, samples, UMAPs and the order of drawing.
+    progress
+        Progress bar; `None` shows it in terminals and notebooks.
+
+    Returns
+    -------
+    The path of the file, absolute.
+
+    Raises
+    ------
+    KeyError
+        There is no integration under `key`, or another key names nothing in `adata`.
+    ValueError
+        `path` does not end in `.html`, parameters exclude each other, cells have no batch, or coordinates are not finite or
+        beyond 1e12.
+    FileExistsError, FileNotFoundError, PermissionError
+        `path` exists and `overwrite` is not set; its folder does not exist, or cannot be written to.
+
+    Examples
+    --------
+    >>> import scbatchnorm as sbn
+    >>> adata = sbn.datasets.pbmc_planted()
+    >>> sbn.pp.integrate(adata, "batch")
+    >>> sbn.pl.report(adata, "report.html", label_key="cell_type")  # doctest: +SKIP
+    PosixPath('/home/me/report.html')
+    """
+    # Metrics and all else: seconds that other pictures do not need.
+    from scbatchnorm.pl._report import compute as _findings
+    from scbatchnorm.pl._report import figures as _pictures
+    from scbatchnorm.pl._report import inputs as _subject
+    from scbatchnorm.pl._report import page as _page
+
+    target = _target(path, overwrite=overwrite)
+
+    max_cells_drawn = _inputs.count(max_cells_drawn, name="max_cells_drawn", least=_FEWEST_DRAWN)
+    subject = _subject.read(
+        adata,
+        key=key,
+        use_rep=use_rep,
+        batch_key=batch_key,
+        label_key=label_key,
+        unintegrated=unintegrated,
+        compare=compare,
+    )
+    seed = int(np.random.default_rng(rng).integers(2**31))
+    with _progress.bar(_findings.STEPS + 2, desc="report", unit="step", progress=progress) as bar:
+        findings = _findings.find(
+            subject, covariate_keys=covariate_keys, control_genes=control_genes, seed=seed, bar=bar
+        )
+        bar.set_postfix_str("UMAPs")
+        drawn = _pictures.Drawn.of(subject, max_cells=max_cells_drawn, seed=seed)
+        bar.update()
+        bar.set_postfix_str("pictures")
+        options = {"covariate_keys": _names(covariate_keys), "control_genes": _names(control_genes), "title": title}
+        page = _page.html(subject, findings, drawn, path_name=target.name, options=options)
+        _atomic.write(target, page.encode())
+        bar.update()
+    return target
+
+
+def _target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Where to write, checked before anything is computed."""
+    target = Path(path)
+    if target.suffix.lower() not in {".html", ".htm"}:
+        msg = f"path must end in .html; got {str(path)!r}."
+        raise ValueError(msg)
+    _atomic.check_target("path", target, overwrite=overwrite, hint="overwrite=True")
+    return target.absolute()
+
+
+def _names(names: Sequence[str] | str) -> list[str]:
+    return [names] if isinstance(names, str) else [str(name) for name in names]

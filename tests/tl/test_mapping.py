@@ -1,0 +1,197 @@
+"""New cells are moved by what their anchors say, and by no more."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._method.stem import Stem
+from scbatchnorm.nn.network import Autoencoder
+from scbatchnorm.tl._mapping import space as _mapping
+from scbatchnorm.tl._mapping import transfer as _transfer
+from tests.conftest import expression, labels
+
+
+def clouds(n: int, centres: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(len(centres), size=n)
+    return (centres[kind] + rng.normal(0, 0.3, (n, centres.shape[1]))).astype(np.float32), kind
+
+
+CENTRES = np.random.default_rng(5).normal(0, 2, (4, 20))
+
+
+def place(points: np.ndarray) -> _mapping.Space:
+    """Space of a reference that no network has moved."""
+    return cast("_mapping.Space", SimpleNamespace(inputs=points, latent=points))
+
+
+def test_offset_is_found_though_the_composition_differs():
+    reference, _ = clouds(400, CENTRES, 0)
+    cells, kind = clouds(400, CENTRES, 1)
+    cells = cells[(kind > 0) | (np.arange(400) < 60)]
+    shift = np.random.default_rng(2).normal(0, 0.5, 20).astype(np.float32)
+    offset, n_anchors = _mapping.align(cells + shift, np.arange(len(cells)), place(reference), 5)
+    # Nearest cells face each other, so a part of the shift is left to `settle`.
+    assert np.linalg.norm(offset - shift) < 0.25 * np.linalg.norm(shift)
+    assert n_anchors > 50
+
+
+def test_too_few_cells_are_not_moved():
+    reference, _ = clouds(100, CENTRES, 0)
+    offset, n_anchors = _mapping.align(reference[:19] + 3, np.arange(19), place(reference), 5)
+    assert (offset == 0).all()
+    assert n_anchors == 0
+
+
+def test_what_is_left_of_the_displacement_is_taken_off_by_state():
+    reference, _ = clouds(600, CENTRES, 0)
+    cells, kind = clouds(300, CENTRES, 1)
+    shift = np.random.default_rng(2).normal(0, 0.15, CENTRES.shape).astype(np.float32)
+    moved, n = _mapping.settle(
+        cells + shift[kind], np.arange(300), place(reference), 5, np.zeros(300, bool), anchored=True
+    )
+    assert n > 100
+    for state in range(4):
+        found, true = moved[kind == state].mean(axis=0), CENTRES[state]
+        assert np.linalg.norm(found - true) < 0.7 * np.linalg.norm(shift[state])
+        # Cells of a state stay apart: they are moved together, not each to its anchor.
+        assert moved[kind == state].std() > 0.8 * cells[kind == state].std()
+
+
+def test_anchors_of_novel_cells_do_not_count():
+    """A new state beside a known one would be pulled onto it."""
+    reference, _ = clouds(300, CENTRES[:3], 0)
+    cells, kind = clouds(300, np.concatenate([CENTRES[:2], CENTRES[2:3] + 0.3]), 1)
+    left = []
+    for novel in (np.zeros(300, bool), kind == 2):
+        moved, _ = _mapping.settle(cells, np.arange(300), place(reference), 5, novel, anchored=True)
+        left.append(np.linalg.norm((moved - cells)[kind == 2].mean(axis=0)))
+    assert left[1] < 0.7 * left[0]
+
+
+def test_without_anchors_nothing_moves():
+    cells, _ = clouds(50, CENTRES, 1)
+    moved, n = _mapping.settle(cells, np.arange(50), place(cells + 1), 5, np.zeros(50, bool), anchored=False)
+    assert moved is cells
+    assert n == 0
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_unknown_batch_has_the_code_zero(brief, strength):
+    model = brief(strength=strength).fit(expression(), labels())
+    space = _mapping.Space(model)
+    aligned = space.inputs[:7]
+    network = model.network_
+    with torch.no_grad():
+        x = torch.from_numpy(aligned)
+        expected = x + network.encoder(torch.cat([x, torch.zeros(7, 3)], dim=1))
+    np.testing.assert_allclose(space.correct(aligned), aligned + strength * (expected.numpy() - aligned), atol=1e-4)
+
+
+def test_code_of_an_unknown_batch_in_the_network():
+    network = Autoencoder(4, 2, n_hidden=5, n_layers=1, norm="none")
+    with torch.no_grad():
+        network.shift_in.add_(1)
+        network.linear_in.add_(1)
+        x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(network.encode(x, torch.tensor([-1, -1, -1])), x)
+        assert (network.encode(x, torch.tensor([0, 1, 0])) != x).all()
+
+
+def genes(n: int, kinds: np.ndarray, *, seed: int, shift: float = 0.0) -> np.ndarray:
+    """Expression of states: each raises ten genes of its own."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(1 + shift, 0.3, (n, 60))
+    X[np.arange(n)[:, None], 10 * kinds[:, None] + np.arange(10)] += 2
+    return X.astype(np.float32)
+
+
+def stem_of(X: np.ndarray) -> Stem:
+    mean = X.mean(axis=0)
+    return Stem(mean, np.linalg.svd(X - mean, full_matrices=False)[2][:5].T.copy(), np.zeros(5, np.float32), 1.0)
+
+
+def test_expression_that_the_stem_lacks():
+    rng = np.random.default_rng(0)
+    stem = stem_of(genes(300, rng.integers(4, size=300), seed=1))
+    kinds = rng.integers(5, size=300)
+    found = _novelty.unexplained(genes(300, kinds, seed=2, shift=0.5), stem, np.random.default_rng(0))
+    assert found[kinds == 4].min() > 3 * np.median(found[kinds < 4])
+
+
+def test_what_is_usual_is_less_than_what_is_new():
+    rng = np.random.default_rng(0)
+    kinds, codes = rng.integers(4, size=300), np.arange(300) % 3
+    X = genes(300, kinds, seed=1) + 0.2 * codes[:, None]
+    latent = np.eye(4, dtype=np.float32)[kinds] + rng.normal(0, 0.05, (300, 4)).astype(np.float32)
+    usual = _novelty.unexplained_when_held_out(X.astype(np.float32), latent, codes, 5, 5, np.random.default_rng(0))
+    assert len(usual) > 200
+    assert (np.diff(usual) >= 0).all()
+    kinds = rng.integers(5, size=200)
+    new = _novelty.unexplained(genes(200, kinds, seed=3), stem_of(X), np.random.default_rng(0))
+    assert new[kinds == 4].min() > np.quantile(usual, 0.99)
+
+
+def test_a_private_state_is_not_what_is_usual():
+    """A type in one batch only is novel when this batch is held out: it must not raise the limit."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(300) % 3
+    kinds = np.where((codes == 2) & (rng.random(300) < 0.3), 4, rng.integers(4, size=300))
+    X = genes(300, kinds, seed=1)
+    latent = (3 * np.eye(5)[kinds] + rng.normal(0, 0.3, (300, 5))).astype(np.float32)
+    usual = _novelty.unexplained_when_held_out(X, latent, codes, 5, 5, np.random.default_rng(0))
+    whole = _novelty.unexplained(X[codes == 2], stem_of(X[codes < 2]), np.random.default_rng(0))
+    assert np.quantile(usual, 0.99) < np.median(whole[kinds[codes == 2] == 4])
+
+
+@pytest.mark.parametrize("codes", [np.zeros(40, int), np.arange(40) // 39], ids=["one batch", "a tiny one"])
+def test_what_is_usual_with_few_batches(codes):
+    X = genes(40, np.arange(40) % 4, seed=1)
+    usual = _novelty.unexplained_when_held_out(X, X[:, :5], codes, 3, 5, np.random.default_rng(0))
+    assert len(usual) == (40 if codes.max() == 0 else 0)
+
+
+def test_distance_to_states():
+    points, _ = clouds(400, CENTRES, 0)
+    states = _novelty.States(points, np.arange(400) % 2, np.random.default_rng(0))
+    near, _ = clouds(100, CENTRES, 1)
+    usual = states.distance_when_held_out()
+    assert (states.distance(near) > np.quantile(usual, 0.99)).mean() < 0.1
+    assert (states.distance(near + 5) > np.quantile(usual, 0.99)).all()
+    # In units of the spread: a direction with little of it counts more.
+    stretched = points * np.array([10] + 19 * [1], np.float32)
+    wide = _novelty.States(stretched, np.arange(400) % 2, np.random.default_rng(0))
+    step = np.eye(20, dtype=np.float32)[:2]
+    found = [wide.distance(stretched[:50] + 3 * way).mean() for way in step]
+    assert found[1] > found[0]
+
+
+def test_nearest_labels_win():
+    reference, kind = clouds(400, CENTRES, 0)
+    cells, true = clouds(100, CENTRES, 1)
+    chosen, probability = _transfer.vote(cells, reference, kind, np.random.default_rng(0))
+    assert (chosen == true).mean() > 0.98
+    between = (CENTRES[0] + CENTRES[1])[None].astype(np.float32) / 2
+    unsure = _transfer.vote(
+        between, np.concatenate([between] * 14).repeat(2, axis=0), np.arange(28) % 2, np.random.default_rng(0)
+    )[1]
+    assert unsure[0] < 0.6 < np.median(probability)
+
+
+def test_some_of_many_vote(monkeypatch):
+    monkeypatch.setattr(_transfer, "_KEPT", 200)
+    monkeypatch.setattr(_transfer, "_OF_A_LABEL", 20)
+    reference, kind = clouds(3000, CENTRES, 0)
+    rare = kind == 3
+    reference, kind = (
+        np.concatenate([reference[~rare], reference[rare][:25]]),
+        np.concatenate([kind[~rare], kind[rare][:25]]),
+    )
+    cells, true = clouds(200, CENTRES, 1)
+    assert (_transfer.vote(cells, reference, kind, np.random.default_rng(0))[0] == true).mean() > 0.95
