@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scbatchnorm import datasets, metrics, nn, pl, pp, tl
     from scbatchnorm._estimator import BatchNormAutoencoder
-    from scbatchnorm._runtime.errors import LostProcessError, ModelFileError, TrainingDivergedError
+    from scbatchnorm._runtime.errors import ModelFileError, TrainingDivergedError
 
 __all__ = [
     "BatchNormAutoencoder",
-    "LostProcessError",
     "ModelFileError",
     "TrainingDivergedError",
     "datasets",
@@ -24,7 +23,7 @@ __all__ = [
 
 _HOMES = {
     "BatchNormAutoencoder": "_estimator",
-    **dict.fromkeys(("LostProcessError", "ModelFileError", "TrainingDivergedError"), "_runtime.errors"),
+    **dict.fromkeys(("ModelFileError", "TrainingDivergedError"), "_runtime.errors"),
 }
 
 # What a library does: the application decides where messages go.

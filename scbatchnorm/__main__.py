@@ -1,4 +1,4 @@
-"""`python -m scbatchnorm` is the command line: what launchers such as torchrun start by its module."""
+"""`python -m scbatchnorm` is the command line: for where the script is not on the path."""
 
 import sys
 

@@ -208,13 +208,6 @@ class BatchNormAutoencoder(FittingAutoencoder):
             message names it.
         TrainingDivergedError
             Losses were no longer finite. The model is fitted all the same, with the last good weights.
-        LostProcessError
-            Of the processes that train together one has ended, or does not answer.
-
-        Notes
-        -----
-        If torch.distributed has a process group of several processes, all of them call this alike, with the same data: they share the steps
-        of training, and end with the same model. It is that of one process up to rounding, which training amplifies.
         """
         blocks = self._start(X)
         self._fit(blocks, *_batches.factorize(y if batch is None else batch, blocks.shape[0]))

@@ -14,7 +14,6 @@ from scbatchnorm._method import reference as _reference
 from scbatchnorm._method import sketch as _sketch
 from scbatchnorm._method import stem as _stem
 from scbatchnorm._method import strength as _strength
-from scbatchnorm._method.training import distributed as _together
 from scbatchnorm._method.training import history as _history
 from scbatchnorm._method.training import loop as _training
 from scbatchnorm._method.training import trainer as _trainer
@@ -49,13 +48,6 @@ class FittingAutoencoder(PersistentAutoencoder):
         self.batches_ = levels
         self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(blocks.shape[1])]))
         rng = np.random.default_rng(self.rng)
-        products = _together.fit(self, lambda: self._fit_alone(blocks, codes, rng, device), codes, rng, device)
-        if products is None:  # this process has assisted
-            products = blocks.product(self.stem_.components, what="components")
-        return products
-
-    def _fit_alone(self, blocks: Blocks, codes: Codes, rng: np.random.Generator, device: torch.device) -> Floats:
-        """What one process does, or leads; returns the products as `_fit` does."""
         checkpoint = _checkpoint.Checkpoint.of(self, blocks, codes, rng, device)
         blocks.notes = checkpoint
         if checkpoint.resume(self):

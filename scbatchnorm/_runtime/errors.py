@@ -44,14 +44,3 @@ class TrainingDivergedError(ArithmeticError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-class LostProcessError(RuntimeError):
-    """One of the processes that train together has ended, or does not answer.
-
-    Examples
-    --------
-    >>> import scbatchnorm as sbn
-    >>> issubclass(sbn.LostProcessError, RuntimeError)
-    True
-    """

@@ -16,27 +16,17 @@ if TYPE_CHECKING:
 _USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
-class AgreedInterrupt(KeyboardInterrupt):
-    """Several processes end at the same point, for one of them was asked to."""
-
-
 @dataclass
 class Request:
     """Whether somebody wants this to end."""
 
     signal: int | None = None
-    agreed: bool = False  # it ended in all processes: signals that come later to some of them want the same
 
     def obey(self) -> None:
         """Raise KeyboardInterrupt if so."""
         if self.signal is not None:
             self.signal = None
             raise KeyboardInterrupt
-
-    def agree(self) -> None:
-        """End as all processes do, whichever of them was asked to."""
-        self.agreed = True
-        raise AgreedInterrupt
 
 
 @contextlib.contextmanager
@@ -62,5 +52,5 @@ def requests() -> Iterator[Request]:
     finally:
         for number in ours:
             signal.signal(number, _USUAL[number])
-    if request.signal is not None and not request.agreed:
+    if request.signal is not None:
         os.kill(os.getpid(), request.signal)

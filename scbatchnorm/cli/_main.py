@@ -11,8 +11,6 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from scbatchnorm._runtime.errors import LostProcessError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -30,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print("; ".join(["scbatchnorm: interrupted, nothing was written", *map(str, interrupt.args)]), file=sys.stderr)
         return _INTERRUPTED
-    except (KeyError, ValueError, OSError, ImportError, ArithmeticError, LostProcessError) as error:
+    except (KeyError, ValueError, OSError, ImportError, ArithmeticError) as error:
         # str() of a KeyError is the repr of its message.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         _say("error", text)

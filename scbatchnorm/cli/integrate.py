@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from scbatchnorm._runtime import atomic_files as _atomic
-from scbatchnorm._runtime import launcher as _launch
 from scbatchnorm.cli import _files, _normalize, _options, _source
 
 HELP = "write a harmonised embedding into an .h5ad or .zarr file"
@@ -57,16 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Integrate what is in the file, and write it with the embedding; processes of a launcher train together."""
-    if _launch.is_launched():
-        from scbatchnorm._method.training import distributed as _together
-
-        return _together.command(lambda: _integrate(args), args.device)
-    return _integrate(args)
-
-
-def _integrate(args: argparse.Namespace) -> int:
-    """All that one process does, or leads."""
+    """Integrate what is in the file, and write it with the embedding."""
     _files.check_source(args.input)
     _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
     _files.check_apart(args.input, args.output)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import distributed, nn
 
-from scbatchnorm._runtime.errors import LostProcessError
 from scbatchnorm.nn._moments import Moments, alone
 from scbatchnorm.nn.normalization import MixedBatchNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from scbatchnorm.nn._moments import Reduce
     from scbatchnorm.nn.normalization import Statistics
@@ -39,8 +37,8 @@ class SyncMixedBatchNorm(MixedBatchNorm):
 
     Raises
     ------
-    LostProcessError
-        In `forward` and its gradient: another process has ended, or does not come within the timeout of the group.
+    RuntimeError
+        In `forward` and its gradient, by torch: another process has ended, or does not come within the timeout of the group.
 
     Examples
     --------
@@ -108,42 +106,6 @@ class SyncMixedBatchNorm(MixedBatchNorm):
         return lambda moments: Moments.total(_Gathered.apply(moments.packed(), self.process_group))
 
 
-@contextmanager
-def exchange(when: str) -> Iterator[None]:
-    """Say in words what torch says if a process is gone, or does not come, `when` something is exchanged."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise lost(when, error) from error
-
-
-def lost(when: str, error: object) -> LostProcessError:
-    """The error that a process is gone, or does not come, `when` something is exchanged, with what torch says."""
-    reason = " ".join(str(error).split()).partition(". This is")[0][:200]
-    return LostProcessError(
-        f"another process has ended or does not answer, {when} ({reason}). See what that one said last, and start all processes "
-        "again; with a checkpoint training goes on from its last refresh."
-    )
-
-
-@contextmanager
-def synchronised(module: nn.Module, process_group: distributed.ProcessGroup) -> Iterator[None]:
-    """Every `MixedBatchNorm` inside `module` is a `SyncMixedBatchNorm` for the time of the block, and itself again afterwards."""
-    layers = [
-        (parent, name, layer)
-        for parent in module.modules()
-        for name, layer in parent.named_children()
-        if type(layer) is MixedBatchNorm
-    ]
-    for parent, name, layer in layers:
-        setattr(parent, name, SyncMixedBatchNorm.convert(layer, process_group))
-    try:
-        yield
-    finally:
-        for parent, name, layer in layers:
-            setattr(parent, name, layer)
-
-
 class _Gathered(torch.autograd.Function):
     """A tensor of every process, shape (processes, ...); what one puts in all get out, so gradients are summed."""
 
@@ -151,13 +113,11 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx: Any, tensor: torch.Tensor, group: distributed.ProcessGroup | None) -> torch.Tensor:
         ctx.group = group
         parts = tensor.new_empty(distributed.get_world_size(group), *tensor.shape)
-        with exchange("in a normalisation layer"):
-            distributed.all_gather(list(parts), tensor.detach().contiguous(), group=group)
+        distributed.all_gather(list(parts), tensor.detach().contiguous(), group=group)
         return parts
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         total = gradients[0].clone(memory_format=torch.contiguous_format)
-        with exchange("in a normalisation layer"):
-            distributed.all_reduce(total, group=ctx.group)
+        distributed.all_reduce(total, group=ctx.group)
         return total[distributed.get_rank(ctx.group)], None

@@ -114,8 +114,6 @@ def integrate(
         Expression that is not in memory cannot be read. `adata` is unchanged.
     ImportError
         A worker of the Dask cluster lacks the package, or has another version of it.
-    LostProcessError
-        Of the processes that train together (torch.distributed) one has ended, or does not answer.
 
     Warns
     -----

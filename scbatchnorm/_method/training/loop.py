@@ -18,11 +18,9 @@ from scbatchnorm._method.training.trainer import Trainer
 from scbatchnorm._persistence import container as _container
 from scbatchnorm._persistence.checkpoint import Checkpoint, set_state
 from scbatchnorm._runtime import interrupt as _interrupt
-from scbatchnorm._runtime import processes as _processes
 from scbatchnorm._runtime import progress as _progress
 from scbatchnorm._runtime.device import seeded
 from scbatchnorm._runtime.errors import ModelFileError
-from scbatchnorm._runtime.interrupt import AgreedInterrupt
 from scbatchnorm._runtime.messages import warn
 from scbatchnorm.nn.network import MINIBATCH_NORMS
 
@@ -85,7 +83,7 @@ def train(
         trainer = Trainer(points.shape[1], n_batches, settings.n_steps(len(points)), settings, device)
         bar = _progress.bar(trainer.n_steps, desc="scbatchnorm", unit="step", progress=progress)
         shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
-        steps = Steps(trainer, rng, bar, request, _processes.current())
+        steps = Steps(trainer, rng, bar, request)
         return _Loop(steps, shift, checkpoint or Checkpoint()).run(points, codes)
 
 
@@ -118,9 +116,7 @@ class _Loop:
                     if stopped:
                         self.steps.bar.total = trainer.step_number  # there is nothing left to do
                         break
-            except KeyboardInterrupt as interrupt:
-                if self.steps.group is not None and not isinstance(interrupt, AgreedInterrupt):
-                    raise  # the others do not know
+            except KeyboardInterrupt:
                 stopped = "interrupted"
                 warn(
                     f"training was interrupted at step {trainer.step_number} of {n_steps}; the weights of that step are used."
@@ -187,7 +183,7 @@ class _Loop:
         latent = trainer.embed(torch.from_numpy(points).to(device), torch.from_numpy(codes).to(device))
         shared = _support.shared_states(latent, codes, trainer.settings.n_neighbors, rng)
         trainer.ease(1 - _support.mixing(latent, codes, np.square(shared.share.max(axis=1)), rng), first=refresh == 0)
-        self.steps.lead(Cells(points, codes, shared.counterparts, shared.anchors), until, refresh)
+        self.steps.run(Cells(points, codes, shared.counterparts, shared.anchors), until, refresh)
 
 
 def _warn_of_noise(settings: Settings, n_batches: int) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional as F
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Width of the kernel, as a share of the squared distance to the neighbour of this rank.
 _RANK = 10
@@ -41,12 +38,7 @@ def displacement(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -
     return (kernel @ (left - right)).square().sum(dim=1).mean()
 
 
-def discrimination(
-    guess: torch.Tensor,
-    codes: torch.Tensor,
-    weight: torch.Tensor,
-    mean: Callable[[torch.Tensor], torch.Tensor] = torch.mean,
-) -> torch.Tensor:
+def discrimination(guess: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """How badly batches are told apart, two at a time, a scalar.
 
     The logistic loss of a cell's own batch against each other batch. A cell is thus only asked about the batches that share
@@ -62,11 +54,9 @@ def discrimination(
         Batch of each cell, shape (cells,).
     weight
         Weight of each other batch for each cell, shape (cells, batches); 0 for its own.
-    mean
-        Of one value per cell, shape (cells,): a scalar.
     """
     own = guess.gather(1, codes[:, None])
-    return math.log2(guess.shape[1]) * mean((weight * F.softplus(guess - own)).sum(dim=1))
+    return math.log2(guess.shape[1]) * (weight * F.softplus(guess - own)).sum(dim=1).mean()
 
 
 class _Reverse(torch.autograd.Function):

@@ -13,7 +13,6 @@ from torch import nn
 
 from scbatchnorm._method.training import losses as _losses
 from scbatchnorm._method.training.flat import flatten
-from scbatchnorm._method.training.parts import ALONE
 from scbatchnorm._method.training.schedule import one_cycle
 from scbatchnorm._persistence import container as _container
 from scbatchnorm.nn._statistics import Normalizer
@@ -22,7 +21,6 @@ from scbatchnorm.nn.network import Autoencoder, discriminator
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Floats
     from scbatchnorm._method.training.minibatches import Composition
-    from scbatchnorm._method.training.parts import Alone
     from scbatchnorm._persistence.container import Arrays
     from scbatchnorm.nn.network import AdversaryNorm, Norm
     from scbatchnorm.nn.normalization import Statistics
@@ -126,33 +124,29 @@ class Trainer:
         counterparts: torch.Tensor,
         anchored: torch.Tensor,
         n: int,
-        part: Alone = ALONE,
     ) -> list[float]:
         """One step on `n` cells followed by the partners of those that are `anchored`; returns the three losses.
 
-        Cells and partners pass the network together, so that the same BatchNorm statistics hold for both. They may be a `part` of a
-        minibatch whose other parts other processes have; losses are those of the whole.
+        Cells and partners pass the network together, so that the same BatchNorm statistics hold for both.
         """
         z, decoded = self.network(x, codes, counterparts)
-        reconstruction = part.mean_with_partners((decoded - x).square().sum(dim=1))
+        reconstruction = (decoded - x).square().sum(dim=1).mean()
         anchors = adversary = reconstruction.new_zeros(())
         if self.settings.anchor_weight:
             group = codes[:n][anchored] * self.n_batches + codes[n:]
-            left, right, group = part.pairs(z[:n][anchored], z[n:], group)
             if len(group):
-                anchors = _losses.displacement(left, right, group)
+                anchors = _losses.displacement(z[:n][anchored], z[n:], group)
         if self.settings.adversary_weight:
             ramp = min(1.0, self.step_number / (_ADVERSARY_RAMP * self.n_steps))
             weight = self.settings.adversary_weight * self.pull * self.push * ramp
             guess = self.critic(_losses.reverse_gradient(z[:n], weight))
-            adversary = _losses.discrimination(guess, codes[:n], counterparts[:n], part.mean)
+            adversary = _losses.discrimination(guess, codes[:n], counterparts[:n])
         loss = reconstruction + self.settings.anchor_weight * self.pull * anchors + adversary
-        losses = part.agree(torch.stack([reconstruction, anchors, adversary])).tolist()
+        losses = torch.stack([reconstruction, anchors, adversary]).tolist()
         if not np.isfinite(losses).all():
             raise FloatingPointError(str(losses))
         self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
-        part.add([parameter.grad for parameter in self._flat() if parameter.grad is not None])
         if not nn.utils.clip_grad_norm_(self.parameters, _CLIP).isfinite():
             raise FloatingPointError(str(losses))
         self.optimizer.step()
