@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import subprocess
-import sys
 import threading
 import warnings
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import torch
 from scbatchnorm._method.training import losses as _losses
 from tests.helpers import process_state
 from tests.helpers.calls import CALLS, DRAWN, WRONG, Given, public
+from tests.helpers.processes import run_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +113,7 @@ def test_changes_are_seen():
             logger.setLevel(logging.NOTSET)
             file.close()
             stop.set()
-            thread.join()
+            thread.join(60)
     expected = {"warning filters", "rcParams", "numpy errors", "pandas options", "generator of torch", "torch threads"}
     expected |= {"torch threads of a new thread", "logger scbatchnorm", "open files", "files in it", "python threads"}
     assert expected <= set(changed)
@@ -148,5 +147,5 @@ print(sorted((set(sys.modules) - before) & {OPTIONAL | {"matplotlib.pyplot", "za
 @pytest.mark.slow
 def test_no_optional_package_is_loaded():
     """Beyond what torch and scanpy load anyway."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", LOADED], capture_output=True, text=True, check=False)
+    done = run_python("-W", "ignore", "-c", LOADED)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

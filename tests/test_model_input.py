@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +9,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+
+from tests.helpers.processes import run_python
 
 
 def test_unknown_batch_is_refused(fitted, X):
@@ -122,6 +123,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory has another unit elsewhere")
 def test_sparse_data_are_not_densified():
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    done = run_python("-c", MEMORY)
+    assert done.returncode == 0, done.stderr
     added, dense = int(done.stdout) * 1024, 100_000 * 1500 * 4
     assert added < 0.9 * dense

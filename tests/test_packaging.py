@@ -58,7 +58,7 @@ def test_ci_script_is_executable():
 
 def test_make_names_the_way_out_when_there_is_no_python(tmp_path):
     command = ["make", "-f", str(ROOT / "Makefile"), "venv", "PYTHON=no-such-python"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
     assert "Name a Python 3.11 or newer: make PYTHON=" in done.stderr
     assert not (tmp_path / ".venv").exists()
@@ -130,7 +130,12 @@ def test_release_is_checked_before_it_is_published():
     for tag, expected in ((f"v{project()['version']}", 0), (project()["version"], 1), ("v0.0.0", 1)):
         bash = compared.replace("python -c", f"{sys.executable} -c")
         done = subprocess.run(
-            ["bash", "-ec", bash], cwd=ROOT, env={**os.environ, "TAG": tag}, check=False, capture_output=True
+            ["bash", "-ec", bash],
+            cwd=ROOT,
+            env={**os.environ, "TAG": tag},
+            check=False,
+            capture_output=True,
+            timeout=60,
         )
         assert done.returncode == expected
 

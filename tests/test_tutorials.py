@@ -20,7 +20,7 @@ mpl.rc_file_defaults()
 """
 # The first notebook trains as users do. In the others the fits are short: what is done with them is the same.
 BRIEF = """
-from scbatchnorm import _trainer
+from scbatchnorm._method.training import trainer as _trainer
 _trainer.Settings.n_steps = lambda settings, n, of=_trainer.Settings.n_steps: min(60, of(settings, n))
 """
 

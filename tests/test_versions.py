@@ -122,5 +122,7 @@ def test_interpreters_are_tried(script):
     """A launcher may be there for a version that is not."""
     assert script.interpreter("2.99") is None
     own = script.interpreter(f"{sys.version_info.major}.{sys.version_info.minor}")
-    done = subprocess.run([own, "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [own, "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.split()[0].rsplit(".", 1)[0] == f"{sys.version_info.major}.{sys.version_info.minor}"

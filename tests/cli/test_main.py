@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from importlib.metadata import version
 
@@ -11,6 +9,7 @@ import pytest
 
 from scbatchnorm.cli import _main, demo
 from tests.cli.conftest import run
+from tests.helpers.processes import run_python
 
 
 @pytest.mark.parametrize(
@@ -49,20 +48,10 @@ def test_verbose_logs_to_stderr_for_the_time_of_the_command(source, tmp_path, ca
 
 
 def test_as_a_program(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "scbatchnorm.cli",
-        "integrate",
-        "nothing.h5ad",
-        "-o",
-        "out.h5ad",
-        "--batch-key",
-        "b",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    source, target = tmp_path / "nothing.h5ad", tmp_path / "out.h5ad"
+    done = run_python("-m", "scbatchnorm.cli", "integrate", source, "-o", target, "--batch-key", "b")
     assert done.returncode == 2
-    assert done.stderr == "scbatchnorm: error: input does not exist: nothing.h5ad.\n"
+    assert done.stderr == f"scbatchnorm: error: input does not exist: {source}.\n"
 
 
 LIGHT = """
@@ -79,8 +68,7 @@ sys.exit(f"imported {sorted(heavy)}" if heavy else 0)
 
 @pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in _main._COMMANDS), ("fly",)])
 def test_help_and_wrong_options_answer_at_once(arguments):
-    command = [sys.executable, "-c", LIGHT, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python("-c", LIGHT, *arguments)
     assert done.returncode == 0, done.stderr
     assert "usage: scbatchnorm" in done.stdout + done.stderr
 

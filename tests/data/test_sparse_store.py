@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import signal
-import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from scipy import sparse
 from scbatchnorm._data import store_write as _sparse_store
 from scbatchnorm._data.blocks import ROWS
 from scbatchnorm.datasets import simulate_batches
+from tests.helpers.processes import run_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +226,7 @@ for suffix, n_bytes in ((".zarr", 8000), *((".h5ad", n) for n in (0, 5000, 40_00
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing(tmp_path):
     """In a process of its own: HDF5 may crash it."""
-    done = subprocess.run([sys.executable, "-c", _FULL, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = run_python("-c", _FULL, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["True 0 0"] * 5
 

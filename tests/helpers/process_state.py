@@ -54,7 +54,7 @@ def _in_a_new_thread(function) -> Any:
     found = []
     thread = threading.Thread(target=lambda: found.append(function()))
     thread.start()
-    thread.join()
+    thread.join(60)
     return found[0]
 
 

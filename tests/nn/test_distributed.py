@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -217,7 +216,7 @@ def process(rank, folder):
     """One of two processes, which writes what it found to a file."""
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=120))
     found = results(rank)
     groups = [distributed.new_group([r]) for r in range(2)]
     layer = SyncMixedBatchNorm(4, 3, statistics="per_batch", process_group=groups[rank]).double()
@@ -231,10 +230,12 @@ def process(rank, folder):
 
 def in_two_processes(folder):
     """What each of the processes found."""
-    commands = [[sys.executable, __file__, str(rank), str(folder)] for rank in range(2)]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    errors = [each.communicate(timeout=240)[1] for each in started]
-    assert [each.returncode for each in started] == [0, 0], "\n".join(errors)
+    # Not at the top: the processes run this file as a script, and find no package of tests.
+    from tests.helpers.processes import finish, python_processes
+
+    with python_processes(*((__file__, rank, folder) for rank in range(2))) as started:
+        done = finish(started)
+    assert [each.returncode for each in done] == [0, 0], "\n".join(each.stderr for each in done)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from scbatchnorm._runtime import atomic_files as _atomic
+from tests.helpers.processes import run_python
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -113,7 +112,7 @@ def test_names_of_all_sorts(tmp_path, name):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from scbatchnorm import _atomic
+from scbatchnorm._runtime import atomic_files as _atomic
 with _atomic.staged(Path(sys.argv[1])) as (new,):
     if sys.argv[2] == "folder":
         new.mkdir()
@@ -129,8 +128,7 @@ with _atomic.staged(Path(sys.argv[1])) as (new,):
 
 
 def killed(target, what):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(target), what], check=False)
-    assert done.returncode == -9
+    assert run_python("-c", KILLED, target, what).returncode == -9
     return [path for path in target.parent.iterdir() if path.name.endswith(".part")]
 
 
@@ -214,5 +212,6 @@ def test_many_writers_of_one_file(tmp_path):
     while time.monotonic() < stop:
         assert target.read_bytes() in versions
     for writer in writers:
-        writer.join()
+        writer.join(60)
+        assert not writer.is_alive()
     assert list(tmp_path.iterdir()) == [target]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import os
 import pickle
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +23,7 @@ from scbatchnorm import metrics, pp, tl
 from scbatchnorm._runtime import device as _device
 from tests.conftest import expression, labels
 from tests.helpers import diagnosed, process_state
+from tests.helpers.processes import run_python
 
 CPU = torch.device("cpu")
 PARTS = 4
@@ -39,7 +36,7 @@ def at_once(function, values):
     barrier = threading.Barrier(len(values))
 
     def call(value):
-        barrier.wait()
+        barrier.wait(60)
         return function(value)
 
     with ThreadPoolExecutor(len(values)) as pool:
@@ -101,7 +98,8 @@ def test_threads_of_torch_are_given_back_in_any_order(two_threads):
     workers[1].join(0.2)  # it waits, or it came in
     leave.set()
     for worker in workers:
-        worker.join()
+        worker.join(60)
+        assert not worker.is_alive()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
 
@@ -183,27 +181,19 @@ process = context.Process(target=child, args=(results,), daemon=True)
 process.start()
 print(*[results.get(timeout=100) for _ in range(3)], torch.get_num_threads())
 """
-ROOT = Path(__file__).parents[2]
 
 
-def run(code, **environment):
-    """Output of a fresh process that finds the package and the tests."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    env = {**os.environ, "PYTHONPATH": path, **environment}
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def output(process):
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    return out
+def output(code, **environment):
+    """What a fresh process prints that runs the code."""
+    done = run_python("-W", "ignore", "-c", code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
 def test_child_made_by_fork_does_not_hang():
-    assert output(run(FORKED)) == "True completed 1 2\n"
+    assert output(FORKED) == "True completed 1 2\n"
 
 
 def fingerprint(model):
@@ -235,9 +225,8 @@ print(hashlib.sha256(adata.obsm["X_scbatchnorm"].tobytes()).hexdigest())
 @pytest.mark.filterwarnings("ignore:Some cells have zero counts")
 def test_seeds_of_hashes_change_nothing(capsys):
     """Nothing hangs on the order of a set. On assertions it does not either: test_conventions finds none."""
-    there = run(INTEGRATED, PYTHONHASHSEED="2")
     exec(INTEGRATED, {})
-    assert output(there).strip() == capsys.readouterr().out.strip()
+    assert output(INTEGRATED, PYTHONHASHSEED="2").strip() == capsys.readouterr().out.strip()
 
 
 def test_copies_embed_alike(fitted, X, batch):

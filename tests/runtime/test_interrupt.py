@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 
 from scbatchnorm._method.training.trainer import Trainer
 from scbatchnorm._runtime import interrupt as _interrupt
+from tests.helpers.processes import run_python
 from tests.helpers.training import assert_finite, steps_seen, train
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -113,7 +112,7 @@ def test_other_threads_leave_signals_alone():
 
     thread = threading.Thread(target=look)
     thread.start()
-    thread.join()
+    thread.join(60)
     assert seen == [signal.default_int_handler, signal.SIG_DFL]
 
 
@@ -149,8 +148,7 @@ def test_terminated_jobs_save_what_they_have(tmp_path):
     """As a queue ends a job: the script goes on, and the next run goes on from the checkpoint."""
     from scbatchnorm import BatchNormAutoencoder
 
-    arguments = [str(tmp_path / "checkpoint"), str(tmp_path / "model")]
-    done = subprocess.run([sys.executable, "-c", TERMINATED, *arguments], capture_output=True, text=True, check=False)
+    done = run_python("-c", TERMINATED, tmp_path / "checkpoint", tmp_path / "model")
     assert (done.returncode, done.stdout.split()) == (0, ["interrupted", "30", "True"])
     assert BatchNormAutoencoder.load(tmp_path / "model").stopped_ == "interrupted"
     X, batch = np.random.default_rng(0).gamma(1.0, size=(60, 10)), np.arange(60) % 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import types
 
 import IPython
@@ -12,6 +10,7 @@ import pytest
 
 from scbatchnorm import pp
 from scbatchnorm._runtime import progress as _progress
+from tests.helpers.processes import run_python
 
 
 def test_shown_and_hidden(capsys):
@@ -31,7 +30,7 @@ def test_import_is_silent_in_notebooks_without_widgets():
         "import scbatchnorm._runtime.progress\n"
         "assert warnings.filters == filters"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
 
 
