@@ -23,7 +23,7 @@ EMPTY_TABLES = pytest.mark.skipif(
 )
 
 # Modules in which cells of a block are counted.
-_PLACES = ("_blocks", "_lazy", "_stem", "tl._measured")
+_PLACES = ("_data.blocks", "_data.dask_blocks", "_method.stem", "tl._correction.in_memory")
 
 
 def small_blocks(patch: pytest.MonkeyPatch, rows: int) -> None:
