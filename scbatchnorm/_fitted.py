@@ -12,14 +12,14 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_n_features, check_array, check_is_fitted, validate_data
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import batches as _batches
-from scbatchnorm._data import dask_blocks as _lazy
-from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.adata import read_like_fit
+from scbatchnorm._data.batches import encode_batches
 from scbatchnorm._data.blocks import Blocks, InMemory
-from scbatchnorm._method import calibration as _calibration
+from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
+from scbatchnorm._data.matrix import as_features
+from scbatchnorm._method.calibration import calibrate_statistics, has_statistics
 from scbatchnorm._persistence import record as _record
-from scbatchnorm._runtime import device as _device
+from scbatchnorm._runtime.device import run_network
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.inspection import encoder_bound, shift_table, snapshot
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from scbatchnorm._data.types import Codes, Floats, Labels, Matrix
-    from scbatchnorm._method.reference import Sketch
+    from scbatchnorm._method.reference import ReferenceCells
     from scbatchnorm._method.stem import Stem
     from scbatchnorm._method.strength import Strength
     from scbatchnorm.nn.network import Autoencoder
@@ -58,7 +58,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
     history_: pd.DataFrame
     shift_history_: pd.DataFrame
     calibration_: dict[str, Any]
-    reference_: Sketch
+    reference_: ReferenceCells
     stopped_: str
 
     def transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
@@ -81,7 +81,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         blocks = self._blocks(X)
-        codes = _batches.codes(batch, self.batches_, blocks.shape[0])
+        codes = encode_batches(batch, self.batches_, blocks.shape[0])
         return self._embed(blocks.product(self.stem_.components, what="embedding"), codes)
 
     def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
@@ -103,7 +103,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         points = self.stem_.unembed(self._embedding(Z))
         if batch is not None or len(self.batches_) == 1:
-            codes = _batches.codes(batch, self.batches_, len(points))
+            codes = encode_batches(batch, self.batches_, len(points))
             return self.stem_.decode(self._decode(points, codes, self._folded(), self._strength_of(points)))
         network, strength = self._folded(), self._strength_of(points)
         levels = range(len(self.batches_))
@@ -130,13 +130,13 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         """
         points, codes = self._network_input(X, batch)
         network = copy.deepcopy(self._network("recalibrate"))
-        if not _calibration.has_statistics(network):
+        if not has_statistics(network):
             msg = "recalibrate needs layers with statistics of cells; the norm of this model looks at each cell alone."
             raise ValueError(msg)
         if len(points) < 2:
             msg = f"X must have at least 2 cells to take statistics of; got {len(points)}."
             raise ValueError(msg)
-        _calibration.calibrate(network, points, codes, self.n_neighbors, np.random.default_rng(self.rng))
+        calibrate_statistics(network, points, codes, self.n_neighbors, np.random.default_rng(self.rng))
         self.network_ = network
         self.calibration_ = self.calibration_ | {"by": "recalibrate", "n_cells": len(points)}
         return self
@@ -180,7 +180,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         """Components of cells before the offsets are taken off, shape (cells, components), and their batch codes."""
         check_is_fitted(self)
         blocks = self._blocks(X)
-        codes = _batches.codes(batch, self.batches_, blocks.shape[0])
+        codes = encode_batches(batch, self.batches_, blocks.shape[0])
         return self.stem_.standardise(blocks.product(self.stem_.components, what="components")), codes
 
     def _blocks(self, X: ArrayLike | Blocks, *, fit: bool = False) -> Blocks:
@@ -189,12 +189,12 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
             if fit:
                 self.n_features_in_ = X.shape[1]
             return X
-        if _lazy.is_lazy(X):
+        if is_lazy(X):
             _check_n_features(self, X, reset=fit)
-            return _lazy.Lazy(X, where="X", progress=self.progress)
+            return DaskBlocks(X, where="X", progress=self.progress)
         few = {"ensure_min_samples": 2, "ensure_min_features": 2} if fit else {}
         matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=fit, **few)
-        return InMemory(_matrix.as_features(matrix, self.stem, where="X"))
+        return InMemory(as_features(matrix, self.stem, where="X"))
 
     def _embed(self, products: Floats, codes: Codes) -> Floats:
         """Embedding of cells of the batches `codes` by their `products` with the components, in the memory that these take."""
@@ -214,7 +214,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         network = self._folded()
         if network is None:
             return points
-        latent = _device.run(network, network.encode, points - self.offsets_[codes], codes)
+        latent = run_network(network, network.encode, points - self.offsets_[codes], codes)
         return points + self.strength_.at(points, codes) * (latent - points)
 
     def _folded(self) -> Autoencoder | None:
@@ -227,7 +227,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         """See `nn.covariate_shift`."""
         network = self._network("covariate_shift")
         if hasattr(data, "obs_names"):
-            data, batch = _anndata.like_fit(cast("AnnData", data), self.features_, batch, key)
+            data, batch = read_like_fit(cast("AnnData", data), self.features_, batch, key)
         points, codes = self._network_input(cast("ArrayLike", data), batch)
         names = [str(name) for name in self.batches_]
         device = next(network.parameters()).device
@@ -252,7 +252,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         """Components before the offsets were taken off, as seen in the batches `codes`; blended like the embedding."""
         if network is None:
             return points
-        seen = _device.run(network, network.decode, points, codes) + self.offsets_[codes]
+        seen = run_network(network, network.decode, points, codes) + self.offsets_[codes]
         return points + strength * (seen - points)
 
     def _strength_of(self, latent: Floats) -> Floats:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data.annotation import to_memory
 from scbatchnorm._fitted import FittedAutoencoder
-from scbatchnorm._persistence import file as _io
 from scbatchnorm._persistence import restore as _restore
+from scbatchnorm._persistence.file import load_model, save_model
 
 if TYPE_CHECKING:
     import os
@@ -59,7 +59,7 @@ class PersistentAutoencoder(FittedAutoencoder):
         True
         """
         check_is_fitted(self)
-        _io.save(self, path, overwrite=overwrite)
+        save_model(self, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -83,7 +83,7 @@ class PersistentAutoencoder(FittedAutoencoder):
         --------
         See `save`.
         """
-        return _io.load(cls, path)
+        return load_model(cls, path)
 
     @classmethod
     def from_anndata(cls, adata: AnnData, *, key: str = "scbatchnorm") -> Self:
@@ -107,4 +107,4 @@ class PersistentAutoencoder(FittedAutoencoder):
             available = ", ".join(map(str, adata.uns)) or "none"
             msg = f"key={key!r} is not a key of adata.uns; keys: {available}. Run pp.integrate first."
             raise KeyError(msg)
-        return _restore.from_record(cls, _annotation.in_memory(adata.uns[key]), where=f"adata.uns[{key!r}]")
+        return _restore.from_record(cls, to_memory(adata.uns[key]), where=f"adata.uns[{key!r}]")

@@ -14,7 +14,7 @@ pytest.importorskip("benchmarks", reason="benchmarks/ is in the repository, not 
 
 from benchmarks import optimiser, scoring
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._method import parameters as _parameters
+from scbatchnorm._method.parameters import check_parameters
 from scbatchnorm._method.training import history as _history
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_cells_are_sorted_by_batch_and_type(ordered: AnnData) -> None:
 def test_every_variant_is_an_estimator_of_its_own() -> None:
     chosen = optimiser.variants()
     for parameters in chosen.values():
-        _parameters.check(BatchNormAutoencoder(**parameters))  # raises where a name or a value is not allowed
+        check_parameters(BatchNormAutoencoder(**parameters))  # raises where a name or a value is not allowed
     models = [repr(sorted(BatchNormAutoencoder(**parameters).get_params().items())) for parameters in chosen.values()]
     assert len(set(models)) == len(models) == 17  # the default, which every grid has, once
     assert chosen["default"] == {}

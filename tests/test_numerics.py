@@ -13,7 +13,7 @@ import scanpy as sc
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder, metrics, pp, tl
-from scbatchnorm._method import stem as _stem
+from scbatchnorm._method.stem import fit_stem
 from tests.helpers.compare import digest
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def test_axes_of_repeated_cells_are_reproducible(shape):
     """Where the rank is lower than the components that were asked for, ARPACK goes on with random vectors."""
     rng = np.random.default_rng(0)
     X = rng.gamma(1.0, size=shape).astype(np.float32)[rng.integers(0, 6, shape[0])]
-    fits = [_stem.fit(X, "pca", 20, 20, np.random.default_rng(0))[0] for _ in range(4)]
+    fits = [fit_stem(X, "pca", 20, 20, np.random.default_rng(0))[0] for _ in range(4)]
     for fit in fits[1:]:
         np.testing.assert_array_equal(fit.components, fits[0].components)
     np.testing.assert_allclose(fits[0].components.T @ fits[0].components, np.eye(20), atol=1e-4)

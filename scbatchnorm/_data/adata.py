@@ -12,10 +12,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import annotation as _annotation
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import dask_blocks as _lazy
-from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.annotation import load_annotation, to_memory
+from scbatchnorm._data.checks import check_finite, check_log_normalised, check_unique_genes, join_names
+from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
+from scbatchnorm._data.matrix import as_array, as_csr, as_real_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ class Features:
     mask: Bools | None  # (n_vars,) which genes these are; None for a representation
 
 
-def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
+def read_batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
     """Batch of every cell as str, shape (cells,); several columns are combined to "a | b".
 
     Raises
@@ -71,7 +71,7 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
         raise ValueError(msg)
     columns = []
     for key in keys:
-        values = column(adata, "batch_key", key)
+        values = read_column(adata, "batch_key", key)
         missing = values.isna().to_numpy()
         if missing.any():
             cells = ", ".join(map(str, adata.obs_names[missing][:5]))
@@ -81,16 +81,16 @@ def batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
             )
             raise ValueError(msg)
         try:
-            columns.append(_as_names(values))
+            columns.append(as_names(values))
         except TypeError as error:
             msg = f"batch_key={key!r} must hold values that can be told apart, such as words or numbers ({error})."
             raise ValueError(msg) from error
     if len(columns) == 1:
         return columns[0]
-    return _as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
+    return as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
 
 
-def column(adata: AnnData, parameter: str, key: str) -> pd.Series:
+def read_column(adata: AnnData, parameter: str, key: str) -> pd.Series:
     """`adata.obs[key]`, which `parameter` named, in memory also where `adata` was read lazily.
 
     Raises
@@ -103,7 +103,7 @@ def column(adata: AnnData, parameter: str, key: str) -> pd.Series:
         raise KeyError(msg)
     values = adata.obs[key]
     # Of a lazy table the column alone would lose its categories.
-    return values if isinstance(values, pd.Series) else _annotation.in_memory(adata.obs[[key]])[key]
+    return values if isinstance(values, pd.Series) else to_memory(adata.obs[[key]])[key]
 
 
 def _is_anndata(adata: object) -> None:
@@ -122,7 +122,7 @@ def check_writable(adata: AnnData, *, copy: bool = False) -> None:
         raise ValueError(msg)
 
 
-def features(
+def read_features(
     adata: AnnData, *, layer: str | None, use_rep: str | None, mask_var: Bools | Sequence[bool] | str | None
 ) -> Features:
     """Matrix to integrate, checked: expression as CSR, a representation as an array; `adata` is not changed."""
@@ -149,20 +149,20 @@ def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels)
     if layer is None and adata.X is None:
         msg = "adata.X is None; give the layer with log-normalised expression: layer=..."
         raise ValueError(msg)
-    _checks.unique_genes(names)
+    check_unique_genes(names)
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     lazy = adata.X if layer is None else adata.layers[layer]
-    if _lazy.is_lazy(lazy):
+    if is_lazy(lazy):
         whole = np.array_equal(places, np.arange(adata.n_vars))
-        return _lazy.Lazy(lazy, where=where, columns=None if whole else places, names=names, expression=True)
+        return DaskBlocks(lazy, where=where, columns=None if whole else places, names=names, expression=True)
     if layer is None and adata.isbacked and not adata.is_view:
         values = adata[:, places].X
     else:
         # Columns are taken here, from what was checked: views of AnnData would lose a mask, and trust any index.
-        values = _matrix.real(adata.X if layer is None else adata.layers[layer], where=where)
+        values = as_real_matrix(adata.X if layer is None else adata.layers[layer], where=where)
         values = values if np.array_equal(places, np.arange(adata.n_vars)) else values[:, places]
-    matrix = _matrix.as_csr(values, where=where)
-    _checks.log_normalised(matrix, where=where, cells=adata.obs_names, genes=names)
+    matrix = as_csr(values, where=where)
+    check_log_normalised(matrix, where=where, cells=adata.obs_names, genes=names)
     return matrix
 
 
@@ -171,12 +171,12 @@ def _representation(adata: AnnData, use_rep: str) -> Features:
         available = ", ".join(map(str, adata.obsm.keys())) or "none"
         msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
         raise KeyError(msg)
-    matrix = _matrix.as_array(adata.obsm[use_rep], where=f"adata.obsm[{use_rep!r}]")
+    matrix = as_array(adata.obsm[use_rep], where=f"adata.obsm[{use_rep!r}]")
     if matrix.shape[1] < 2:
         msg = f"adata.obsm[{use_rep!r}] must have at least 2 columns; it has {matrix.shape[1]}."
         raise ValueError(msg)
     names = np.array([f"{use_rep}_{i}" for i in range(matrix.shape[1])])
-    _checks.finite(matrix, where=f"adata.obsm[{use_rep!r}]", cells=adata.obs_names, genes=names)
+    check_finite(matrix, where=f"adata.obsm[{use_rep!r}]", cells=adata.obs_names, genes=names)
     return Features(matrix, names, None)
 
 
@@ -207,7 +207,7 @@ def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bool
     return values
 
 
-def _as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
+def as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
     """Values as str, shape (cells,); different values with the same name (1 and "1") stay apart."""
     codes, levels = pd.factorize(values)
     names = [name(level) for level in levels]
@@ -216,7 +216,7 @@ def _as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
     return np.asarray(names, dtype=str)[codes]
 
 
-def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Matrix, Any]:
+def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Matrix, Any]:
     """Matrix and batches of `adata` as the model with the features `names` was given them by `pp.integrate`.
 
     What was integrated is read from the record of the integration, if there is one; `batch` may name another column.
@@ -227,21 +227,21 @@ def like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tupl
         There is no such record, no such column, or genes of the model are missing.
     """
     slot = Keys.of(key).uns
-    record = _annotation.in_memory(adata.uns.get(slot, {}))
+    record = to_memory(adata.uns.get(slot, {}))
     if not record and (key is not None or batch is None):
-        msg = f"key={key!r} has no integration in adata.uns[{slot!r}]; keys of adata.uns: {_checks.listed(adata.uns) or 'none'}."
+        msg = f"key={key!r} has no integration in adata.uns[{slot!r}]; keys of adata.uns: {join_names(adata.uns) or 'none'}."
         raise KeyError(msg)
     if batch is None or isinstance(batch, str):
-        batch = batches(adata, batch or recorded_keys(record["batch_key"]))
+        batch = read_batches(adata, batch or recorded_keys(record["batch_key"]))
     layer, use_rep = (record.get(name) or None for name in ("layer", "use_rep"))
     if use_rep is not None:
         return _representation(adata, use_rep).matrix, batch
     missing = pd.Index(names).difference(adata.var_names)
     if len(missing):
-        msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
+        msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {join_names(missing)}."
         raise KeyError(msg)
     known = np.flatnonzero(adata.var_names.isin(names))
-    _checks.unique_genes(np.asarray(adata.var_names[known], dtype=str))
+    check_unique_genes(np.asarray(adata.var_names[known], dtype=str))
     places = known[adata.var_names[known].get_indexer(pd.Index(names))]
     return _expression(adata, layer, places, names), batch
 
@@ -251,7 +251,9 @@ def recorded_keys(batch_key: Any) -> str | list[str]:
     return batch_key if isinstance(batch_key, str) else [str(key) for key in batch_key]
 
 
-def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | None, record: dict[str, Any]) -> None:
+def write_integration(
+    adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | None, record: dict[str, Any]
+) -> None:
     """Write a result; `loadings` (n_vars, components) are left out for a representation.
 
     Raises
@@ -266,7 +268,7 @@ def write(adata: AnnData, keys: Keys, *, embedding: Floats, loadings: Floats | N
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
-        _annotation.load(adata)
+        load_annotation(adata)
         adata.obsm[keys.obsm] = embedding
         if loadings is not None:
             adata.varm[keys.varm] = loadings
@@ -280,7 +282,7 @@ def write_columns(
     with warnings.catch_warnings():
         # As in `write`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
-        _annotation.load(adata)
+        load_annotation(adata)
         for column in stale:
             if column in adata.obs:
                 del adata.obs[column]

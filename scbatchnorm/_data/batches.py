@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.checks import join_names
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Labels
 
 
-def factorize(batch: ArrayLike | None, n_cells: int) -> tuple[Codes, Labels]:
+def factorize_batches(batch: ArrayLike | None, n_cells: int) -> tuple[Codes, Labels]:
     """Code of each cell, shape (cells,), and the names of the batches, shape (batches,).
 
     Codes follow the order of appearance, so that renaming the batches changes nothing. `None` is one batch named "all".
@@ -26,7 +26,7 @@ def factorize(batch: ArrayLike | None, n_cells: int) -> tuple[Codes, Labels]:
     return codes.astype(np.int64), np.asarray(levels)
 
 
-def codes(batch: ArrayLike | None, levels: Labels, n_cells: int) -> Codes:
+def encode_batches(batch: ArrayLike | None, levels: Labels, n_cells: int) -> Codes:
     """Code of each cell, shape (cells,), among known `levels`; `None` stands for the only one there is.
 
     Raises
@@ -36,7 +36,7 @@ def codes(batch: ArrayLike | None, levels: Labels, n_cells: int) -> Codes:
     """
     if batch is None:
         if len(levels) > 1:
-            msg = f"batch must name the batch of each cell; the model was fitted on {_checks.listed(levels)}."
+            msg = f"batch must name the batch of each cell; the model was fitted on {join_names(levels)}."
             raise ValueError(msg)
         return np.zeros(n_cells, dtype=np.int64)
     names = _values(batch, n_cells)
@@ -46,8 +46,8 @@ def codes(batch: ArrayLike | None, levels: Labels, n_cells: int) -> Codes:
         values, kinds = pd.factorize(names)
         found = known.get_indexer(pd.Index([str(kind) for kind in kinds], dtype=object))[values]
     if (found < 0).any():
-        unknown = _checks.listed(pd.unique(names[found < 0]))
-        msg = f"batch must name batches of the fit; {unknown} was not among them: {_checks.listed(levels)}."
+        unknown = join_names(pd.unique(names[found < 0]))
+        msg = f"batch must name batches of the fit; {unknown} was not among them: {join_names(levels)}."
         raise ValueError(msg)
     return found.astype(np.int64)
 

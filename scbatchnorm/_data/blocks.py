@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from scipy import sparse
 
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.checks import check_finite
 from scbatchnorm._runtime.device import one_blas_thread
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Narrowing(ABC):
         """The function for the block of the cells from `start` to before `stop`."""
 
 
-def narrowed(function: Function, start: int) -> Function:
+def restrict_to_block(function: Function, start: int) -> Function:
     """What is called of the block that begins at `start`."""
     return function.narrowed(start, start + ROWS) if isinstance(function, Narrowing) else function
 
@@ -109,15 +109,15 @@ class InMemory(Blocks):
     def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
         """See `Blocks`."""
         with one_blas_thread() as n_threads:
-            yield from in_order(
-                lambda start: narrowed(function, start)(self.matrix[start : start + ROWS], start),
+            yield from map_in_order(
+                lambda start: restrict_to_block(function, start)(self.matrix[start : start + ROWS], start),
                 self.starts if starts is None else starts,
                 n_threads,
             )
 
     def feature_sums(self) -> Floats:
         """See `Blocks`."""
-        _checks.finite(self.matrix, where="X", cells=np.arange(self.shape[0]), genes=np.arange(self.shape[1]))
+        check_finite(self.matrix, where="X", cells=np.arange(self.shape[0]), genes=np.arange(self.shape[1]))
         return self.total(lambda block, _: [column_sums(block)], what="means")[0]
 
     def all(self) -> Matrix:
@@ -139,7 +139,7 @@ class _Product:
         return np.asarray(block @ self.axes, dtype=np.float32)
 
 
-def in_order(function: Callable[[int], T], items: Sequence[int], n_threads: int) -> Iterator[T]:
+def map_in_order(function: Callable[[int], T], items: Sequence[int], n_threads: int) -> Iterator[T]:
     """`function` of all items in their order, by threads that are never more than a few items ahead."""
     n_threads = min(n_threads, _MOST_THREADS, len(items))
     if n_threads <= 1:
@@ -167,6 +167,6 @@ def column_sums(block: Matrix) -> Floats:
     return block.sum(axis=0, dtype=np.float64)
 
 
-def dense(block: Matrix) -> Floats:
+def to_dense(block: Matrix) -> Floats:
     """A few cells as an array."""
     return block.toarray() if sparse.issparse(block) else block

@@ -28,13 +28,13 @@ LOG_CEILING = 30.0
 LARGEST = 1e12
 
 
-def listed(names: Iterable[object], most: int = 8) -> str:
+def join_names(names: Iterable[object], most: int = 8) -> str:
     """Names in one line, the first few of many."""
     words = [str(name) for name in names]
     return ", ".join(words[:most]) + (f", ... ({len(words)} in all)" if len(words) > most else "")
 
 
-def unique_genes(names: Labels) -> None:
+def check_unique_genes(names: Labels) -> None:
     """Raise unless every gene has a name of its own: a saved model finds its genes by name."""
     repeated = pd.Index(names)[pd.Index(names).duplicated()]
     if len(repeated):
@@ -45,7 +45,7 @@ def unique_genes(names: Labels) -> None:
         raise ValueError(msg)
 
 
-def finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
+def check_finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
     """Raise if `matrix` holds NaN or infinite values, or such that squares of them may become it, saying where."""
     values = _stored(matrix)
     bad = ~np.isfinite(values)
@@ -58,7 +58,7 @@ def finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
         raise ValueError(msg)
 
 
-def log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
+def check_log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
     """Raise unless `matrix` can be log-normalised expression; warn where it is doubtful.
 
     Raises
@@ -66,15 +66,15 @@ def log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) ->
     ValueError
         NaN, infinite or negative values, or values that look like raw counts.
     """
-    finite(matrix, where=where, cells=cells, genes=genes)
-    not_negative(matrix, where=where, cells=cells, genes=genes)
+    check_finite(matrix, where=where, cells=cells, genes=genes)
+    check_not_negative(matrix, where=where, cells=cells, genes=genes)
     values = _stored(matrix)
     highest = float(values.max(initial=0))
     whole = highest > 1 and np.array_equal(values, np.rint(values))
-    not_counts(where, whole=whole, too_high=highest > LOG_CEILING, highest=highest)
+    check_not_counts(where, whole=whole, too_high=highest > LOG_CEILING, highest=highest)
 
 
-def not_negative(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
+def check_not_negative(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
     """Raise if `matrix` holds negative values, which log-normalised expression does not."""
     negative = _stored(matrix) < 0
     if negative.any():
@@ -86,7 +86,7 @@ def not_negative(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> N
         raise ValueError(msg)
 
 
-def not_counts(where: str, *, whole: bool, too_high: bool, highest: float | None = None) -> None:
+def check_not_counts(where: str, *, whole: bool, too_high: bool, highest: float | None = None) -> None:
     """Raise if all values are `whole` numbers, warn if some are `too_high`; `highest` is the highest, if that is known."""
     up_to = "" if highest is None else f" up to {highest:g}"
     if whole:

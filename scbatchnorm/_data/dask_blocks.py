@@ -13,11 +13,11 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import matrix as _matrix
-from scbatchnorm._data.blocks import ROWS, Blocks, Narrowing, column_sums, in_order, narrowed
-from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._data.blocks import ROWS, Blocks, Narrowing, column_sums, map_in_order, restrict_to_block
+from scbatchnorm._data.checks import LOG_CEILING, check_finite, check_not_counts, check_not_negative
+from scbatchnorm._data.matrix import as_csr
 from scbatchnorm._runtime.device import one_blas_thread
+from scbatchnorm._runtime.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ def is_lazy(values: object) -> bool:
     return arrays is not None and isinstance(values, arrays.Array)
 
 
-class Lazy(Blocks):
+class DaskBlocks(Blocks):
     """Columns of a Dask array of shape (cells, all features), with dense or sparse chunks of any size.
 
     Parameters
@@ -73,12 +73,12 @@ class Lazy(Blocks):
         n_features = array.shape[1] if columns is None else len(columns)
         self.array, self.shape, self.progress = array, (array.shape[0], n_features), progress
         self._expression = expression
-        self._read = _Read(where, columns, np.arange(n_features).astype(str) if names is None else names)
+        self._read = BlockReader(where, columns, np.arange(n_features).astype(str) if names is None else names)
 
     def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
         """See `Blocks`."""
         starts = self.starts if starts is None else starts
-        with _progress.bar(len(self.starts), desc=what, unit="block", progress=self.progress) as bar:
+        with progress_bar(len(self.starts), desc=what, unit="block", progress=self.progress) as bar:
             bar.update(len(self.starts) - len(starts))
             for found in _computed(lambda start: self._task(function, start), starts):
                 bar.update()
@@ -90,14 +90,14 @@ class Lazy(Blocks):
 
         grid = self.array[start : start + ROWS].to_delayed()
         # A list of lists, for Dask looks into lists only.
-        return dask.delayed(_Task(self._read, narrowed(function, start)))([list(row) for row in grid], start)
+        return dask.delayed(_Task(self._read, restrict_to_block(function, start)))([list(row) for row in grid], start)
 
     def feature_sums(self) -> Floats:
         """See `Blocks`."""
-        survey = _Survey(self._read.where, self._read.names, expression=self._expression)
+        survey = ValueSurvey(self._read.where, self._read.names, expression=self._expression)
         sums, (fractions, above_one, beyond) = self.total(survey, what="reading")
         if self._expression:
-            _checks.not_counts(self._read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
+            check_not_counts(self._read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
         return sums
 
     def all(self) -> Matrix:
@@ -113,25 +113,25 @@ class Lazy(Blocks):
         return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, self.shape[1]), dtype=np.float32)
 
 
-class _Read:
+class BlockReader:
     """How a block comes out of the chunks it lies in; these classes travel to the workers of a cluster."""
 
     def __init__(self, where: str, columns: Codes | None, names: Labels) -> None:
         self.where, self.columns, self.names = where, columns, names
 
     def __call__(self, grid: list[list[Any]], start: int) -> Matrix:
-        where = place(self.where, start, sum(row[0].shape[0] for row in grid))
+        where = describe_block(self.where, start, sum(row[0].shape[0] for row in grid))
         rows = [row[0] if len(row) == 1 else _beside(row) for row in grid]
         block = rows[0] if len(rows) == 1 else _below(rows)
         if sparse.issparse(block) and _vanished(block):
             msg = f"{where} must be whole; cells have several entries of the same gene that are 0, as where files of a store are missing."
             raise OSError(msg)
-        matrix = _matrix.as_csr(block if self.columns is None else block[:, self.columns], where=where)
-        _checks.finite(matrix, where=where, cells=_Rows(start), genes=self.names)
+        matrix = as_csr(block if self.columns is None else block[:, self.columns], where=where)
+        check_finite(matrix, where=where, cells=_Rows(start), genes=self.names)
         return matrix
 
 
-def place(where: str, start: int, n_cells: int) -> str:
+def describe_block(where: str, start: int, n_cells: int) -> str:
     """A block in words."""
     return f"{where}, block {start // ROWS} (rows {start} to {start + n_cells - 1}),"
 
@@ -165,15 +165,15 @@ def _vanished(block: Any) -> bool:
 class _Task:
     """A function of a block that is read on the spot."""
 
-    def __init__(self, read: _Read, function: Function) -> None:
+    def __init__(self, read: BlockReader, function: Function) -> None:
         self.read, self.function = read, function
 
     def __call__(self, grid: list[list[Any]], start: int) -> Any:
-        with _one_blas_thread_here():
+        with one_blas_thread_per_process():
             return self.function(self.read(grid, start), start)
 
 
-class _Survey:
+class ValueSurvey:
     """Sums of features, and how many values are no whole numbers, above 1, and beyond what logarithms reach."""
 
     def __init__(self, where: str, names: Labels, *, expression: bool) -> None:
@@ -181,10 +181,10 @@ class _Survey:
 
     def __call__(self, block: Matrix, start: int) -> list[Floats]:
         if self.expression:
-            where = place(self.where, start, block.shape[0])
-            _checks.not_negative(block, where=where, cells=_Rows(start), genes=self.names)
+            where = describe_block(self.where, start, block.shape[0])
+            check_not_negative(block, where=where, cells=_Rows(start), genes=self.names)
         values = block.data
-        counts = [values != np.rint(values), values > 1, values > _checks.LOG_CEILING]
+        counts = [values != np.rint(values), values > 1, values > LOG_CEILING]
         return [column_sums(block), np.array([count.sum() for count in counts], dtype=np.float64)]
 
 
@@ -212,7 +212,9 @@ def _computed(task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any
 
         # One block of many cells for each thread; Dask's own threads would hold many of them.
         with one_blas_thread() as n_threads:
-            yield from in_order(lambda start: dask.compute(task(start), scheduler="synchronous")[0], starts, n_threads)
+            yield from map_in_order(
+                lambda start: dask.compute(task(start), scheduler="synchronous")[0], starts, n_threads
+            )
         return
     _check_workers(client)
     n_ahead = max(2, _AHEAD * sum(client.nthreads().values()))
@@ -281,7 +283,7 @@ _limit = _Limit()
 
 
 @contextmanager
-def _one_blas_thread_here() -> Iterator[None]:
+def one_blas_thread_per_process() -> Iterator[None]:
     """One thread of BLAS; unlike those of `_device` several threads may have it at once, for none has another wish here."""
     with _limit.lock:
         if _limit.n == 0:

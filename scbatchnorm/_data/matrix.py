@@ -22,13 +22,13 @@ def as_csr(values: Any, *, where: str) -> Matrix:
     ValueError
         They are no matrix of real numbers; the message begins with `where` they are.
     """
-    values = real(values, where=where)
+    values = as_real_matrix(values, where=where)
     return _canonical(values) if sparse.issparse(values) else sparse.csr_matrix(_single(np.ascontiguousarray(values)))
 
 
 def as_array(values: Any, *, where: str) -> Floats:
     """`values` of a representation as a C-contiguous array of float32, otherwise like `as_csr`."""
-    values = real(values, where=where)
+    values = as_real_matrix(values, where=where)
     return _single(np.ascontiguousarray(values.toarray() if sparse.issparse(values) else values))
 
 
@@ -37,7 +37,7 @@ def as_features(values: Any, stem: str, *, where: str) -> Matrix:
     return as_array(values, where=where) if stem == "identity" else as_csr(values, where=where)
 
 
-def real(values: Any, *, where: str) -> Any:
+def as_real_matrix(values: Any, *, where: str) -> Any:
     """`values` as a numpy array, or as a CSR or CSC matrix, with two dimensions and of real numbers; not copied.
 
     Raises
@@ -79,7 +79,7 @@ def as_points(values: Any, *, where: str) -> Any:
 
     What is sparse is left so; raises as `real` does.
     """
-    values = real(values, where=where)
+    values = as_real_matrix(values, where=where)
     if sparse.issparse(values):
         return values
     single = _single(values)

@@ -14,7 +14,7 @@ import numpy as np
 from scbatchnorm._data import store_read as _store
 from scbatchnorm._data import store_write as _sparse_store
 from scbatchnorm._runtime import atomic_files as _atomic
-from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._runtime.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,7 +80,7 @@ def write(source: _store.Files, target: Path, added: Added, *, progress: bool | 
 def _copy(source: _store.Files, new: Path, *, progress: bool | None) -> None:
     """All files, one by one."""
     if new.suffix == ".zarr":
-        with _progress.bar(len(source.states), desc="copying", unit="file", progress=progress) as bar:
+        with progress_bar(len(source.states), desc="copying", unit="file", progress=progress) as bar:
             for name in source.states:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.path / name, new / name)
@@ -90,7 +90,7 @@ def _copy(source: _store.Files, new: Path, *, progress: bool | None) -> None:
     with (
         source.path.open("rb") as old,
         new.open("xb") as copy,
-        _progress.bar(n_pieces, desc="copying", unit="block", progress=progress) as bar,
+        progress_bar(n_pieces, desc="copying", unit="block", progress=progress) as bar,
     ):
         while piece := old.read(_PIECE):
             copy.write(piece)
@@ -139,7 +139,7 @@ def _convert(source: Path, root: Any, *, progress: bool | None) -> None:
     with _sparse_store.opened(source) as old:
         names = list(old)
         _attributes(old, root)
-        with _progress.bar(len(names), desc="converting", unit="element", progress=progress) as bar:
+        with progress_bar(len(names), desc="converting", unit="element", progress=progress) as bar:
             for name in names:
                 _element(old[name], root, name)
                 bar.update()

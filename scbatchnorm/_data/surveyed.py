@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data.blocks import Narrowing, narrowed
-from scbatchnorm._data.dask_blocks import Lazy, _Survey
+from scbatchnorm._data.blocks import Narrowing, restrict_to_block
+from scbatchnorm._data.checks import check_not_counts
+from scbatchnorm._data.dask_blocks import DaskBlocks, ValueSurvey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats, Matrix
 
 
-def mapped(blocks: Blocks, function: Function, *, what: str, places: Codes | None = None) -> Iterator[Any]:
+def checked_map(blocks: Blocks, function: Function, *, what: str, places: Codes | None = None) -> Iterator[Any]:
     """`function` of each block, as `Blocks.map`; what is in memory was checked before.
 
     Raises
@@ -26,27 +26,27 @@ def mapped(blocks: Blocks, function: Function, *, what: str, places: Codes | Non
         Features are no log-normalised expression; only those at these `places` are looked at, if they are given. That they are raw
         counts is known after the last block.
     """
-    if not isinstance(blocks, Lazy):
+    if not isinstance(blocks, DaskBlocks):
         yield from blocks.map(function, what=what)
         return
     read, total = blocks._read, np.zeros(3)
-    survey = _Survey(read.where, read.names if places is None else read.names[places], expression=True)
+    survey = ValueSurvey(read.where, read.names if places is None else read.names[places], expression=True)
     for found, counts in blocks.map(_Surveyed(function, survey, places), what=what):
         total += counts
         yield found
     fractions, above_one, beyond = total.tolist()
-    _checks.not_counts(read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
+    check_not_counts(read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
 
 
 class _Surveyed(Narrowing):
     """What a function makes of a block, and what `_Survey` counts in it."""
 
-    def __init__(self, function: Function, survey: _Survey, places: Codes | None) -> None:
+    def __init__(self, function: Function, survey: ValueSurvey, places: Codes | None) -> None:
         self.function, self.survey, self.places = function, survey, places
 
     def narrowed(self, start: int, stop: int) -> Function:
         """See `Narrowing`."""
-        return _Surveyed(narrowed(self.function, start), self.survey, self.places)
+        return _Surveyed(restrict_to_block(self.function, start), self.survey, self.places)
 
     def __call__(self, block: Matrix, start: int) -> tuple[Any, Floats]:
         counts = self.survey(block if self.places is None else block[:, self.places], start)[1]

@@ -53,13 +53,13 @@ class Anchors:
         yield from np.split(order, np.flatnonzero(np.diff(self.group[order])) + 1) if len(order) else ()
 
 
-def unit(points: Floats) -> Floats:
+def l2_normalise(points: Floats) -> Floats:
     """Points scaled to length 1, so that Euclidean neighbours are cosine neighbours."""
     length = np.linalg.norm(points, axis=1, keepdims=True)
     return points / np.maximum(length, np.float32(1e-12))
 
 
-def nearest(query: Floats, reference: Floats, k: int) -> Codes:
+def find_nearest(query: Floats, reference: Floats, k: int) -> Codes:
     """Positions in `reference` of the `k` Euclidean neighbours of each row of `query`, nearest first."""
     target = torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32))
     half_square = 0.5 * (target * target).sum(1)
@@ -80,12 +80,12 @@ def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
     return values.topk(k, dim=1).indices
 
 
-def per_batch(n_batches: int, most: int = _PER_BATCH) -> int:
+def cells_per_batch(n_batches: int, most: int = _PER_BATCH) -> int:
     """Cells of each batch that anchors are sought among, at most `most`: fewer the more batches there are."""
     return max(_AT_LEAST, min(most, _IN_ALL // n_batches))
 
 
-def sketch(codes: Codes, per_batch: int, rng: np.random.Generator) -> Codes:
+def sketch_batches(codes: Codes, per_batch: int, rng: np.random.Generator) -> Codes:
     """Positions of at most `per_batch` random cells of every batch, in ascending order."""
     kept = []
     for level in range(int(codes.max()) + 1):
@@ -94,12 +94,12 @@ def sketch(codes: Codes, per_batch: int, rng: np.random.Generator) -> Codes:
     return np.sort(np.concatenate(kept))
 
 
-def find(points: Floats, codes: Codes, k: int, rng: np.random.Generator | None = None) -> Anchors:
+def find_anchors(points: Floats, codes: Codes, k: int, rng: np.random.Generator | None = None) -> Anchors:
     """Mutual `k` nearest neighbours, by cosine, between every two batches of `points` (cells, components).
 
     With `rng`, and so many batches that there are more than 120 pairs of them, 120 random pairs are searched.
     """
-    points = unit(points)
+    points = l2_normalise(points)
     n_batches = int(codes.max()) + 1
     rows = [np.flatnonzero(codes == level) for level in range(n_batches)]
     tensors = [torch.from_numpy(np.ascontiguousarray(points[r], dtype=np.float32)) for r in rows]
@@ -129,20 +129,20 @@ def _mutual(similarity: torch.Tensor, k: int) -> tuple[Codes, Codes]:
     return both // m, both % m
 
 
-def clean(anchors: Anchors, points: Floats, *, displaced: float, dissimilar: float) -> Anchors:
+def clean_anchors(anchors: Anchors, points: Floats, *, displaced: float, dissimilar: float) -> Anchors:
     """Anchors without those that disagree with the anchors around them.
 
     Two filters, one after the other and within each pair of batches: the share `displaced` whose displacement is
     furthest from the mean displacement of the 15 nearest anchors, then the share `dissimilar` with the
     lowest cosine. What a private cell type is wrongly anchored to differs in both.
     """
-    points = unit(points)
+    points = l2_normalise(points)
     keep = []
     for members in anchors.groups():
         if displaced:
             i, j = anchors.left[members], anchors.right[members]
             displacement = points[i] - points[j]
-            around = displacement[nearest(points[i] + points[j], points[i] + points[j], _LOCAL)]
+            around = displacement[find_nearest(points[i] + points[j], points[i] + points[j], _LOCAL)]
             deviation = np.linalg.norm(displacement - around.mean(axis=1), axis=1)
             members = members[_lowest(deviation, displaced)]
         distance = np.linalg.norm(points[anchors.left[members]] - points[anchors.right[members]], axis=1)
@@ -155,7 +155,7 @@ def _lowest(values: Floats, dropped: float) -> Codes:
     return np.sort(np.argsort(values, kind="stable")[: len(values) - int(dropped * len(values))])
 
 
-def align(points: Floats, scores: Floats, codes: Codes, k: int, rng: np.random.Generator) -> Floats:
+def offsets_in_rounds(points: Floats, scores: Floats, codes: Codes, k: int, rng: np.random.Generator) -> Floats:
     """Offset of every batch, shape (batches, components), in two rounds.
 
     Anchors are sought first among `scores` (cells, components), where batches are already comparable, then among the `points`
@@ -164,13 +164,13 @@ def align(points: Floats, scores: Floats, codes: Codes, k: int, rng: np.random.G
     n_batches = int(codes.max()) + 1
     found = np.zeros((n_batches, points.shape[1]), dtype=np.float32)
     for _ in range(_ROUNDS):
-        anchors = clean(find(scores, codes, k, rng), scores, displaced=0, dissimilar=_ALIGN_DISSIMILAR)
-        found = offsets(anchors, points, n_batches)
+        anchors = clean_anchors(find_anchors(scores, codes, k, rng), scores, displaced=0, dissimilar=_ALIGN_DISSIMILAR)
+        found = solve_offsets(anchors, points, n_batches)
         scores = points - found[codes]
     return found
 
 
-def offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
+def solve_offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
     """Offset of every batch, shape (batches, components), that the anchors ask for; their mean is 0.
 
     Least squares over the batches of |o_u - o_v - m_uv|^2 with m_uv the median displacement of the anchors between u and v,

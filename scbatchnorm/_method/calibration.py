@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import support as _support
-from scbatchnorm._runtime import device as _device
+from scbatchnorm._method.anchors import cells_per_batch, sketch_batches
+from scbatchnorm._method.support import find_shared_states
+from scbatchnorm._runtime.device import run_network
 from scbatchnorm.nn._statistics import BatchStatistics
 from scbatchnorm.nn.normalization import MixedBatchNorm, recalibrate
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from scbatchnorm.nn.network import Autoencoder
 
 
-def calibrate(network: Autoencoder, points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> None:
+def calibrate_statistics(
+    network: Autoencoder, points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator
+) -> None:
     """Set all frozen statistics of `network` to those of the cells `points` (cells, components); left in evaluation mode."""
     network.eval()
     others: list[Codes | Floats] = [codes]
     if any(isinstance(layer, MixedBatchNorm) and layer.statistics == "anchored" for layer in network.modules()):
         others.append(_support_of(network, points, codes, n_neighbors, rng))
-    recalibrate(network, lambda: _device.run(network, network.reconstruct, points, *others))
+    recalibrate(network, lambda: run_network(network, network.reconstruct, points, *others))
 
 
 def has_statistics(network: Autoencoder) -> bool:
@@ -36,8 +38,8 @@ def _support_of(
 ) -> Floats:
     """How much each cell counts against each other batch, shape (cells, batches): from a sketch, 0 for all other cells."""
     weight = np.zeros((len(points), network.n_batches), dtype=np.float32)
-    rows = _anchors.sketch(codes, _anchors.per_batch(network.n_batches), rng)
-    latent = _device.run(network, network.encode, points[rows], codes[rows])
-    found = _support.shared_states(latent, codes[rows], n_neighbors, rng).counterparts
+    rows = sketch_batches(codes, cells_per_batch(network.n_batches), rng)
+    latent = run_network(network, network.encode, points[rows], codes[rows])
+    found = find_shared_states(latent, codes[rows], n_neighbors, rng).pair_weights
     weight[rows, : found.shape[1]] = found
     return weight

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import cells_per_batch, find_anchors, find_nearest, sketch_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ class Chance:
     low: float
 
 
-def find(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
+def measure_coherence(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
     """Evidence at the pairs of at most 1000 cells per batch.
 
     Around each pair, the squared sum of the displacements of the nearest pairs, divided by its expectation if each displacement had
@@ -82,9 +82,9 @@ def find(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
         Draws the cells looked at and the partners.
     """
     n_batches = int(codes.max()) + 1
-    rows = _anchors.sketch(codes, _anchors.per_batch(n_batches, _CELLS), rng)
+    rows = sketch_batches(codes, cells_per_batch(n_batches, _CELLS), rng)
     points, codes = points[rows], codes[rows]
-    anchors = _anchors.find(points, codes, _NEIGHBOURS, rng)
+    anchors = find_anchors(points, codes, _NEIGHBOURS, rng)
     both_ways = np.concatenate(
         [np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1
     )
@@ -95,8 +95,8 @@ def find(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
         # one random partner per cell
         pairs = pairs[:, rng.permutation(pairs.shape[1])]
         pairs = pairs[:, np.unique(pairs[0], return_index=True)[1]]
-        around = nearest_pairs(points, pairs[0], pairs[1])
-        smooth = ratios(points, pairs[0], pairs[1], around)[around].mean(axis=1)
+        around = find_nearest_pairs(points, pairs[0], pairs[1])
+        smooth = coherence_ratios(points, pairs[0], pairs[1], around)[around].mean(axis=1)
         found.append((rows[pairs[0]], rows[pairs[1]], np.full(pairs.shape[1], g), smooth))
     if not found:
         none = np.empty(0, dtype=np.intp)
@@ -104,14 +104,14 @@ def find(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
     return Evidence(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def nearest_pairs(points: Floats, left: Codes, right: Codes) -> Codes:
+def find_nearest_pairs(points: Floats, left: Codes, right: Codes) -> Codes:
     """The pairs whose midpoints are nearest to that of each pair, itself included, shape (pairs, around)."""
     fewest, most = _AROUND
     middle = points[left] + points[right]
-    return _anchors.nearest(middle, middle, int(np.clip(_AROUND_SHARE * len(left), fewest, most)))
+    return find_nearest(middle, middle, int(np.clip(_AROUND_SHARE * len(left), fewest, most)))
 
 
-def ratios(points: Floats, left: Codes, right: Codes, around: Codes) -> Floats:
+def coherence_ratios(points: Floats, left: Codes, right: Codes, around: Codes) -> Floats:
     """Squared sum of the displacements `around` each pair over its expectation under random signs, shape (pairs,)."""
     displacement = (points[left] - points[right]).astype(np.float64)
     total = displacement[around].sum(axis=1)
@@ -125,7 +125,7 @@ def ratios(points: Floats, left: Codes, right: Codes, around: Codes) -> Floats:
     return np.square(total).sum(axis=1) / np.maximum(expected, np.finfo(float).tiny)
 
 
-def by_chance(points: Floats, codes: Codes, rng: np.random.Generator) -> Chance | None:
+def coherence_by_chance(points: Floats, codes: Codes, rng: np.random.Generator) -> Chance | None:
     """What chance gives in these data, from 20 random splits of single batches; `None` if all batches are too small.
 
     A split has the proportions of the batch and another one, so that unequal batches are compared with unequal halves.
@@ -154,4 +154,4 @@ def _splits(points: Floats, codes: Codes, rng: np.random.Generator) -> Iterator[
         other = rng.choice(np.delete(np.arange(len(sizes)), level))
         share = sizes[other] / (sizes[other] + sizes[level])
         n_second = int(np.clip(round(share * len(rows)), _FEWEST_CELLS, len(rows) - _FEWEST_CELLS))
-        yield find(points[rows], (np.arange(len(rows)) < n_second).astype(np.int64), rng)
+        yield measure_coherence(points[rows], (np.arange(len(rows)) < n_second).astype(np.int64), rng)

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import calibration as _calibration
-from scbatchnorm._method import offsets as _offsets
-from scbatchnorm._method import parameters as _parameters
-from scbatchnorm._method import reference as _reference
-from scbatchnorm._method import sketch as _sketch
-from scbatchnorm._method import stem as _stem
-from scbatchnorm._method import strength as _strength
+from scbatchnorm._method.calibration import calibrate_statistics
+from scbatchnorm._method.offsets import estimate_offsets
+from scbatchnorm._method.parameters import check_parameters
+from scbatchnorm._method.reference import sketch_reference
+from scbatchnorm._method.sketch import choose_cells
+from scbatchnorm._method.stem import fit_stem_blocks
+from scbatchnorm._method.strength import decide_strength
 from scbatchnorm._method.training import history as _history
-from scbatchnorm._method.training import loop as _training
 from scbatchnorm._method.training import trainer as _trainer
-from scbatchnorm._persistence import checkpoint as _checkpoint
+from scbatchnorm._method.training.loop import train_network
+from scbatchnorm._persistence.checkpoint import Checkpoint
 from scbatchnorm._persistent import PersistentAutoencoder
-from scbatchnorm._runtime import device as _device
+from scbatchnorm._runtime.device import resolve_device
 from scbatchnorm._runtime.errors import TrainingDivergedError
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ class FittingAutoencoder(PersistentAutoencoder):
 
     def _start(self, X: ArrayLike | Blocks) -> Blocks:
         """`X` (cells, features) in blocks, which a fit of these parameters begins with."""
-        _parameters.check(self)
-        _device.resolve_device(self.device)
+        check_parameters(self)
+        resolve_device(self.device)
         return self._blocks(X, fit=True)
 
     def _fit(self, blocks: Blocks, codes: Codes, levels: Labels) -> Floats:
         """See `fit`; returns the products of the cells, of the batches `codes` of `levels`, with the components of the stem."""
-        device = _device.resolve_device(self.device)
+        device = resolve_device(self.device)
         self.batches_ = levels
         self.features_ = getattr(self, "feature_names_in_", np.array([f"x{i}" for i in range(blocks.shape[1])]))
         rng = np.random.default_rng(self.rng)
-        checkpoint = _checkpoint.Checkpoint.of(self, blocks, codes, rng, device)
+        checkpoint = Checkpoint.of(self, blocks, codes, rng, device)
         blocks.notes = checkpoint
         if checkpoint.resume(self):
             rows = checkpoint.rows()
@@ -56,8 +56,8 @@ class FittingAutoencoder(PersistentAutoencoder):
             X = _some(blocks, rows)
             points = self.stem_.standardise(products[rows])
         else:
-            plain, leading, products = _stem.analyse(blocks, self.stem, self.n_components, self.n_latent, rng)
-            rows = _sketch.choose(products, leading, codes, self.max_cells_fit or len(codes), rng)
+            plain, leading, products = fit_stem_blocks(blocks, self.stem, self.n_components, self.n_latent, rng)
+            rows = choose_cells(products, leading, codes, self.max_cells_fit or len(codes), rng)
             X = _some(blocks, rows)
             points = leading.standardise(products[rows])
             self._prepare(X, points, codes[rows], plain, leading, rng)
@@ -69,14 +69,14 @@ class FittingAutoencoder(PersistentAutoencoder):
         self, X: Matrix, points: Floats, codes: Codes, plain: Stem, leading: Stem, rng: np.random.Generator
     ) -> None:
         """Strength, stem and offsets, by cells with the features `X` and the `leading` coordinates `points`."""
-        self.strength_ = _strength.decide(self.strength, points, codes, rng)
+        self.strength_ = decide_strength(self.strength, points, codes, rng)
         logger.info("strength %.2f: %s", self.strength_.value, self.strength_.reason)
         self.stem_ = leading if self.strength_.value > 0 else plain
         self.offsets_ = np.zeros((len(self.batches_), self.stem_.components.shape[1]), dtype=np.float32)
         self.network_ = None
         if self.strength_.value > 0 and self.offsets:
             rows = self.strength_.affected(points, codes)
-            self.offsets_ = _offsets.find(X[rows], points[rows], codes[rows], self.n_neighbors, rng)
+            self.offsets_ = estimate_offsets(X[rows], points[rows], codes[rows], self.n_neighbors, rng)
 
     def _learn(
         self,
@@ -85,7 +85,7 @@ class FittingAutoencoder(PersistentAutoencoder):
         codes: Codes,
         rng: np.random.Generator,
         device: torch.device,
-        checkpoint: _checkpoint.Checkpoint,
+        checkpoint: Checkpoint,
     ) -> None:
         """Network, histories, calibration and reference."""
         self.network_, self.stopped_, trouble = None, "not trained", ""
@@ -93,7 +93,7 @@ class FittingAutoencoder(PersistentAutoencoder):
         rows = self.strength_.affected(points, codes)
         if self.strength_.value > 0:
             trouble = self._train(points[rows] - self.offsets_[codes[rows]], codes[rows], rng, device, checkpoint)
-        self.reference_ = _reference.keep(self, X, codes, rng)
+        self.reference_ = sketch_reference(self, X, codes, rng)
         self.calibration_ = {"by": "fit", "n_cells": len(codes[rows]), "fingerprint_of_fit": self.fingerprint()}
         if trouble:
             raise TrainingDivergedError(trouble, self)
@@ -104,10 +104,10 @@ class FittingAutoencoder(PersistentAutoencoder):
         codes: Codes,
         rng: np.random.Generator,
         device: torch.device,
-        checkpoint: _checkpoint.Checkpoint,
+        checkpoint: Checkpoint,
     ) -> str:
         """Network and histories; returns what went wrong, if it did."""
-        trained = _training.train(
+        trained = train_network(
             points,
             codes,
             _trainer.Settings.of(self),
@@ -118,7 +118,7 @@ class FittingAutoencoder(PersistentAutoencoder):
         )
         self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
         self.shift_history_ = _history.name_batches(trained.shift_history, self.batches_)
-        _calibration.calibrate(trained.network, points, codes, self.n_neighbors, rng)
+        calibrate_statistics(trained.network, points, codes, self.n_neighbors, rng)
         trained.network.cpu()
         return trained.trouble
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import find_nearest, l2_normalise, sketch_batches
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
@@ -28,7 +28,7 @@ class Landmarks:
     @classmethod
     def keep(cls, points: Floats, codes: Codes, values: Floats, rng: np.random.Generator) -> Landmarks:
         """At most 500 random ones of each batch."""
-        rows = _anchors.sketch(codes, PER_BATCH, rng)
+        rows = sketch_batches(codes, PER_BATCH, rng)
         return cls(points[rows], codes[rows].astype(np.int64), values[rows].astype(np.float32))
 
     def at(self, points: Floats, codes: Codes | None = None) -> Floats:
@@ -36,11 +36,11 @@ class Landmarks:
 
         Where a batch has none, or without `codes`, those of all batches are asked.
         """
-        points, marks = _anchors.unit(points), _anchors.unit(self.points)
+        points, marks = l2_normalise(points), l2_normalise(self.points)
         found = np.empty(len(points), dtype=np.float32)
         asked = np.full(len(points), -1) if codes is None else np.where(np.isin(codes, self.codes), codes, -1)
         for level in np.unique(asked):
             rows = asked == level
             own = (self.codes == level) | (level < 0)
-            found[rows] = self.values[own][_anchors.nearest(points[rows], marks[own], _NEAR)].mean(axis=1)
+            found[rows] = self.values[own][find_nearest(points[rows], marks[own], _NEAR)].mean(axis=1)
         return found

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import stem as _stem
+from scbatchnorm._method.anchors import cells_per_batch, find_anchors, find_nearest, sketch_batches
+from scbatchnorm._method.stem import fit_stem
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Bools, Codes, Floats, Matrix
@@ -27,23 +27,23 @@ _HELD = 400
 _OTHERS = 1000
 _SHARED = 0.2
 #: Fewer cells of a batch, or of what it is compared with, do not show what is usual.
-FEWEST = 20
+MIN_CELLS = 20
 _ROWS = 2048
 
 
-def unexplained(X: Matrix, stem: Stem, rng: np.random.Generator) -> Floats:
+def unexplained_expression(X: Matrix, stem: Stem, rng: np.random.Generator) -> Floats:
     """Expression of cells of one batch that the `stem` cannot express, shape (cells,), in squared units of `X` (cells, genes); see `Own`."""
-    rows = sketch(X.shape[0], rng)
-    own = Own(X[rows], stem, rng)
+    rows = sketch_batch(X.shape[0], rng)
+    own = BatchModel(X[rows], stem, rng)
     return own.unexplained(own.stem.encode(X), rows)
 
 
-def sketch(n_cells: int, rng: np.random.Generator) -> Codes:
+def sketch_batch(n_cells: int, rng: np.random.Generator) -> Codes:
     """Cells of a batch that stand for all of it, at most 1000, in ascending order."""
-    return _anchors.sketch(np.zeros(n_cells, np.intp), _anchors.per_batch(1), rng)
+    return sketch_batches(np.zeros(n_cells, np.intp), cells_per_batch(1), rng)
 
 
-class Own:
+class BatchModel:
     """What the cells of one batch have themselves, as far as a `known` stem cannot express it.
 
     Profiles are pooled over the 15 nearest cells among the principal components of these cells themselves, in which a type that the
@@ -63,12 +63,12 @@ class Own:
     def __init__(self, X: Matrix, known: Stem, rng: np.random.Generator) -> None:
         n_components = known.components.shape[1]
         self._X, self._known = X, known
-        self.stem, _ = _stem.fit(X, "pca", n_components, n_components, rng)
+        self.stem, _ = fit_stem(X, "pca", n_components, n_components, rng)
 
     def unexplained(self, places: Floats, rows: Codes) -> Floats:
         """What is left of cells, shape (cells,), by their components of `stem`; the sketch are those at `rows`."""
         among = places[rows]
-        near = _anchors.nearest(places, among, min(_POOLED, max(1, len(rows) // 4)))
+        near = find_nearest(places, among, min(_POOLED, max(1, len(rows) // 4)))
         usual = np.median(self._left(near[rows]), axis=0)
         found = np.empty(len(places), dtype=np.float32)
         for start in range(0, len(found), _ROWS):
@@ -104,23 +104,23 @@ def unexplained_when_held_out(
     for level in rng.permutation(int(codes.max()) + 1)[:_HELD_OUT]:
         held = rng.permutation(np.flatnonzero(codes == level))[:_HELD]
         others = rng.permutation(np.flatnonzero(codes != level))[:_OTHERS]
-        if min(len(held), len(others)) < FEWEST:
+        if min(len(held), len(others)) < MIN_CELLS:
             continue
-        stem, _ = _stem.fit(X[others], "pca", n_components, n_components, rng)
-        found.append(unexplained(X[held], stem, rng)[_shared(latent[held], latent[others], n_neighbors)])
+        stem, _ = fit_stem(X[others], "pca", n_components, n_components, rng)
+        found.append(unexplained_expression(X[held], stem, rng)[_shared(latent[held], latent[others], n_neighbors)])
     return np.sort(np.concatenate(found)) if found else np.empty(0, np.float32)
 
 
 def _shared(held: Floats, others: Floats, n_neighbors: int) -> Bools:
     """Cells of `held` in states that `others` have too: enough of their neighbours have anchors there."""
     codes = np.repeat([0, 1], [len(held), len(others)])
-    anchors = _anchors.find(np.concatenate([held, others]), codes, n_neighbors)
+    anchors = find_anchors(np.concatenate([held, others]), codes, n_neighbors)
     anchored = np.zeros(len(held), bool)
     anchored[anchors.left] = True
-    return anchored[_anchors.nearest(held, held, _LOCAL)].mean(axis=1) >= _SHARED
+    return anchored[find_nearest(held, held, _LOCAL)].mean(axis=1) >= _SHARED
 
 
-class States:
+class ReferenceDensity:
     """States of the reference as places among its cells, for Mahalanobis distances to them.
 
     Parameters
@@ -132,7 +132,7 @@ class States:
     """
 
     def __init__(self, points: Floats, codes: Codes, rng: np.random.Generator) -> None:
-        around = points - points[_anchors.nearest(points, points, _LOCAL + 1)[:, 1:]].mean(axis=1)
+        around = points - points[find_nearest(points, points, _LOCAL + 1)[:, 1:]].mean(axis=1)
         spread = np.atleast_2d(around.T @ around) / len(points)
         spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * np.trace(spread) / len(spread) * np.eye(len(spread))
         size, axes = np.linalg.eigh(spread.astype(np.float64))
@@ -151,7 +151,7 @@ class States:
         found = []
         for level in range(int(self._codes.max()) + 1):
             held = self._codes == level
-            if held.any() and (~held).sum() >= FEWEST:
+            if held.any() and (~held).sum() >= MIN_CELLS:
                 found.append(_to_local_mean(self._places[held], self._places[~held]))
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.float32)
 
@@ -161,6 +161,6 @@ def _to_local_mean(places: Floats, reference: Floats) -> Floats:
     found = np.empty(len(places), np.result_type(places, reference))
     for start in range(0, len(places), _ROWS):
         some = places[start : start + _ROWS]
-        around = reference[_anchors.nearest(some, reference, _LOCAL)].mean(axis=1)
+        around = reference[find_nearest(some, reference, _LOCAL)].mean(axis=1)
         found[start : start + _ROWS] = np.linalg.norm(some - around, axis=1)
     return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import pca as _principal
+from scbatchnorm._method.anchors import cells_per_batch, offsets_in_rounds, sketch_batches
+from scbatchnorm._method.pca import batchwise_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats, Matrix
 
 
-def find(X: Matrix, points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> Floats:
+def estimate_offsets(X: Matrix, points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> Floats:
     """Offset of each batch, shape (batches, components), from a sketch of the cells.
 
     `X` (cells, features) is what the components `points` (cells, components) are of: first anchors are sought in its features,
     scaled within each batch.
     """
-    rows = _anchors.sketch(codes, _anchors.per_batch(int(codes.max()) + 1), rng)
-    scores = _principal.batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
-    return _anchors.align(points[rows], scores, codes[rows], n_neighbors, rng)
+    rows = sketch_batches(codes, cells_per_batch(int(codes.max()) + 1), rng)
+    scores = batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
+    return offsets_in_rounds(points[rows], scores, codes[rows], n_neighbors, rng)

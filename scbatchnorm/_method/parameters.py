@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Rule = tuple[Callable[[Any], bool], str]
 
 
-def check(model: BatchNormAutoencoder) -> None:
+def check_parameters(model: BatchNormAutoencoder) -> None:
     """Raise ValueError, naming parameter, rule and value, unless every parameter of `model` is in its range."""
     for name, (allowed, rule) in _RULES.items():
         value = getattr(model, name)

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.linalg import eigh, svd
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from scbatchnorm._data.blocks import Blocks, InMemory, dense
+from scbatchnorm._data.blocks import Blocks, InMemory, to_dense
 from scbatchnorm._runtime.device import one_blas_thread
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ def batchwise_scores(X: Matrix, codes: Codes, n_components: int, rng: np.random.
     else:
         scaled = np.minimum(X, (mean + 10 * sd)[codes]) / sd[codes]
     mean = _group_moments(scaled, codes, n_batches)[0]
-    found = axes(InMemory(scaled), mean, codes, n_components, rng)
+    found = principal_axes(InMemory(scaled), mean, codes, n_components, rng)
     with one_blas_thread():
         return np.asarray(scaled @ found, dtype=np.float32) - (mean @ found)[codes]
 
 
-def axes(blocks: Blocks, mean: Floats, codes: Codes | None, n_components: int, rng: np.random.Generator) -> Floats:
+def principal_axes(
+    blocks: Blocks, mean: Floats, codes: Codes | None, n_components: int, rng: np.random.Generator
+) -> Floats:
     """Orthonormal principal axes (features, components), first one first, of the values without the mean of their group.
 
     Signed so that their largest entry is positive, which makes them reproducible. Where cells of a group are alike no direction is
@@ -90,7 +92,7 @@ def axes(blocks: Blocks, mean: Floats, codes: Codes | None, n_components: int, r
     return np.ascontiguousarray(found * np.where(sign == 0, 1, sign), dtype=np.float32)
 
 
-def drawn(n_cells: int, n_features: int) -> list[int]:
+def count_normal_draws(n_cells: int, n_features: int) -> list[int]:
     """How many numbers `axes` draws from the normal distribution at a time, unless variance is missing."""
     return [n_features, min(n_cells, n_features)] if _implicit(n_cells, n_features) else [n_features]
 
@@ -120,7 +122,7 @@ class _Products:
     def __call__(self, block: Matrix, start: int) -> list[Floats]:
         total, lengths = np.zeros((block.shape[1], block.shape[1])), np.zeros(2)
         for first in range(0, block.shape[0], _BLOCK):
-            values = dense(block[first : first + _BLOCK])
+            values = to_dense(block[first : first + _BLOCK])
             rows = slice(start + first, start + first + len(values))
             centred = values - self.mean[0 if self.codes is None else self.codes[rows]]
             total += centred.T @ centred

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._method.anchors import cells_per_batch, sketch_batches
+from scbatchnorm._method.novelty import unexplained_when_held_out
 from scbatchnorm._runtime.device import one_blas_thread
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sketch:
+class ReferenceCells:
     """Random cells of every batch, at most 1000 of each and 16 000 in all, and what is usual for a batch not seen."""
 
     points: Floats  # (cells, components) before offsets, float32
@@ -31,9 +31,9 @@ class Sketch:
         return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
-def keep(model: BatchNormAutoencoder, X: Matrix, codes: Codes, rng: np.random.Generator) -> Sketch:
+def sketch_reference(model: BatchNormAutoencoder, X: Matrix, codes: Codes, rng: np.random.Generator) -> ReferenceCells:
     """Sketch of the cells that `model` was fitted on, `X` (cells, features) of the batches `codes`."""
-    rows = _anchors.sketch(codes, _anchors.per_batch(int(codes.max()) + 1), rng)
+    rows = sketch_batches(codes, cells_per_batch(int(codes.max()) + 1), rng)
     X, codes = X[rows], codes[rows].astype(np.int64)
     points = model.stem_.encode(X)
     unexplained = np.empty(0, np.float32)
@@ -41,5 +41,5 @@ def keep(model: BatchNormAutoencoder, X: Matrix, codes: Codes, rng: np.random.Ge
         latent = model._latent(points, codes)
         n_components, n_neighbors = points.shape[1], model.n_neighbors
         with one_blas_thread():
-            unexplained = _novelty.unexplained_when_held_out(X, latent, codes, n_components, n_neighbors, rng)
-    return Sketch(points, codes, unexplained)
+            unexplained = unexplained_when_held_out(X, latent, codes, n_components, n_neighbors, rng)
+    return ReferenceCells(points, codes, unexplained)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import find_nearest, l2_normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,21 +26,21 @@ _MIXED = 0.9
 _NEAR = 10
 
 
-def displaced(points: Floats, codes: Codes, evidence: Evidence, chance: Chance) -> tuple[Bools, int]:
+def find_displaced_pairs(points: Floats, codes: Codes, evidence: Evidence, chance: Chance) -> tuple[Bools, int]:
     """Pairs of `evidence` in regions where one state is displaced, shape (pairs,), and the number of regions left as doubtful."""
     accepted = np.zeros(len(evidence), dtype=bool)
     doubtful = 0
     for group in np.unique(evidence.group):
         members = np.flatnonzero(evidence.group == group)
         for region in _regions(points, evidence, members, chance):
-            if one_state(*_sides(points, codes, evidence, members, region)):
+            if is_one_state(*_sides(points, codes, evidence, members, region)):
                 accepted[region] = True
             else:
                 doubtful += 1
     return accepted, doubtful
 
 
-def one_state(left: Floats, right: Floats) -> bool:
+def is_one_state(left: Floats, right: Floats) -> bool:
     """Whether two clouds of cells, each (cells, components), can be one state displaced.
 
     Two types differ in more than their mean: moved onto each other by it, their cells still keep apart. And where there is
@@ -55,7 +55,7 @@ def one_state(left: Floats, right: Floats) -> bool:
         return False
     cells = np.concatenate([left - step, right])
     is_left = np.arange(len(cells)) < len(left)
-    near = _anchors.nearest(cells, cells, _NEAR + 1)[:, 1:]
+    near = find_nearest(cells, cells, _NEAR + 1)[:, 1:]
     others = is_left[near] != is_left[:, None]
     # Each side weighs the same, however unequal their numbers of cells are.
     found = np.mean([others[side].mean() / (~side).sum() for side in (is_left, ~is_left)])
@@ -68,7 +68,7 @@ def _regions(points: Floats, evidence: Evidence, members: Codes, chance: Chance)
     if len(hot) < _FEWEST_PAIRS:
         return
     middle = points[evidence.left[hot]] + points[evidence.right[hot]]
-    near = _anchors.nearest(middle, middle, _JOINED + 1)
+    near = find_nearest(middle, middle, _JOINED + 1)
     start = np.repeat(np.arange(len(hot)), near.shape[1])
     graph = sparse.csr_matrix((np.ones(near.size), (start, near.ravel())), shape=(len(hot), len(hot)))
     for part in _parts(connected_components(graph, directed=False)[1]):
@@ -90,6 +90,6 @@ def _sides(points: Floats, codes: Codes, evidence: Evidence, members: Codes, reg
         rows = np.flatnonzero(codes == level)
         anchored = np.unique(cells[members])
         inside = np.isin(anchored, cells[region])
-        nearest = _anchors.nearest(_anchors.unit(points[rows]), _anchors.unit(points[anchored]), 1)[:, 0]
+        nearest = find_nearest(l2_normalise(points[rows]), l2_normalise(points[anchored]), 1)[:, 0]
         found.append(points[rows[inside[nearest]]])
     return found[0], found[1]

@@ -19,7 +19,7 @@ _EQUAL = 0.1
 _ROWS = 65_536
 
 
-def choose(products: Floats, stem: Stem, codes: Codes, most: int, rng: np.random.Generator) -> Codes:
+def choose_cells(products: Floats, stem: Stem, codes: Codes, most: int, rng: np.random.Generator) -> Codes:
     """Positions of `most` cells, in ascending order; of all cells, if there are no more.
 
     Each batch and each region has its share of them, but a tenth is set apart for what is rare: it is divided equally

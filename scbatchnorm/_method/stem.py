@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from scbatchnorm._data.blocks import ROWS, Blocks, InMemory
-from scbatchnorm._method import pca as _principal
+from scbatchnorm._method.pca import principal_axes
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Floats, Matrix
@@ -65,12 +65,12 @@ class Stem:
             return _near((embedding - self.origin) / np.float32(self.scale))
 
 
-def fit(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:
+def fit_stem(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:
     """Stem of the matrix `X` (cells, features), and that of its components to be corrected; see `analyse`."""
-    return analyse(InMemory(X), kind, n_components, n_latent, rng)[:2]
+    return fit_stem_blocks(InMemory(X), kind, n_components, n_latent, rng)[:2]
 
 
-def analyse(
+def fit_stem_blocks(
     blocks: Blocks, kind: str, n_components: int, n_latent: int, rng: np.random.Generator
 ) -> tuple[Stem, Stem, Floats]:
     """Stem of cells, that of its components to be corrected, and the products of the cells with the components of the first.
@@ -85,10 +85,10 @@ def analyse(
     """
     total = blocks.feature_sums()
     if kind == "identity":
-        stem = fit_identity(blocks.all())
+        stem = fit_identity_stem(blocks.all())
         return stem, stem, blocks.product(stem.components, what="components")
     mean = (total / blocks.shape[0]).astype(np.float32)
-    components = _principal.axes(blocks, mean[None], None, n_components, rng)
+    components = principal_axes(blocks, mean[None], None, n_components, rng)
     products = blocks.product(components, what="components")
     squares = _squares(products, mean @ components)
 
@@ -108,12 +108,12 @@ def _squares(products: Floats, centre: Floats) -> Floats:
     return total
 
 
-def fit_identity(X: Matrix) -> Stem:
+def fit_identity_stem(X: Matrix) -> Stem:
     """Stem that keeps a given representation `X` (cells, features) as it is, but centred and in units of its spread."""
     dense = np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float32)
     mean = dense.mean(axis=0, dtype=np.float64).astype(np.float32)
     eye = np.eye(dense.shape[1], dtype=np.float32)
-    return Stem(mean, eye, mean.copy(), unit(dense - mean))
+    return Stem(mean, eye, mean.copy(), root_mean_square(dense - mean))
 
 
 def _near(coordinates: Floats) -> Floats:
@@ -128,7 +128,7 @@ def _near(coordinates: Floats) -> Floats:
     return coordinates
 
 
-def unit(scores: Floats) -> float:
+def root_mean_square(scores: Floats) -> float:
     """Root mean square of `scores`; 1 where there is no spread that float32 could be divided by."""
     return _divisor(float(np.sqrt(np.mean(np.square(scores, dtype=np.float64)))))
 

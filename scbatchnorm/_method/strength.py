@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import coherence as _coherence
-from scbatchnorm._method import same_state as _same_state
+from scbatchnorm._method.coherence import Chance, coherence_by_chance, measure_coherence
 from scbatchnorm._method.landmarks import Landmarks
+from scbatchnorm._method.same_state import find_displaced_pairs
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
-    from scbatchnorm._method.coherence import Chance, Evidence
+    from scbatchnorm._method.coherence import Evidence
 
 # Where batches are too small to be split: what splits of larger ones give.
-_USUAL = _coherence.Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
+_USUAL = Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
 # If less than this share of the correction would be left out, it is noise of the evidence, not states of their own.
 _ALIKE = 0.1
 _HALF = 0.5
@@ -47,16 +47,16 @@ class Strength:
         return np.flatnonzero(chosen | few[codes])
 
 
-def decide(wanted: float | str, points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
+def decide_strength(wanted: float | str, points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
     """Strength to apply: what the caller `wanted`, or by the data if that is `"auto"`."""
     if codes.max() == 0:
         return Strength(0.0, float("nan"), "there is only one batch")
     if wanted == "auto":
-        return choose(points, codes, rng)
+        return estimate_strength(points, codes, rng)
     return Strength(float(wanted), float("nan"), "set by the caller")
 
 
-def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
+def estimate_strength(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
     """Strength that the data ask for, state by state.
 
     Parameters
@@ -68,10 +68,10 @@ def choose(points: Floats, codes: Codes, rng: np.random.Generator) -> Strength:
     rng
         Draws the cells looked at, the partners and the splits that show what chance gives.
     """
-    evidence = _coherence.find(points, codes, rng)
+    evidence = measure_coherence(points, codes, rng)
     if not len(evidence):
         return Strength(0.0, evidence.low, "batches share no cell states: there is nothing that could be aligned")
-    chance = _coherence.by_chance(points, codes, rng) or _USUAL
+    chance = coherence_by_chance(points, codes, rng) or _USUAL
     numbers = f"coherence {evidence.low:.2f}; by chance up to {chance.low:.2f}"
     if evidence.low > chance.low:
         return _everywhere(points, codes, evidence, chance, numbers, rng)
@@ -94,7 +94,7 @@ def _in_some(
     points: Floats, codes: Codes, evidence: Evidence, chance: Chance, numbers: str, rng: np.random.Generator
 ) -> Strength:
     """Many states are not displaced; of the others only those are corrected that are surely the same in both batches."""
-    accepted, doubtful = _same_state.displaced(points, codes, evidence, chance)
+    accepted, doubtful = find_displaced_pairs(points, codes, evidence, chance)
     doubt = (
         "; some states differ as much as cell types do, so they may be types found in one batch only: they are left as they are"
         if doubtful

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import clean_anchors, find_anchors, find_nearest, l2_normalise
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
@@ -23,38 +23,38 @@ _ASKED = 2000
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedStates:
     """States that batches share: their anchors, and how far each cell takes part."""
 
     anchors: Anchors
-    share: Floats  # (cells, batches), see `support`
-    counterparts: Floats  # (cells, batches), see `counterparts`
+    overlap: Floats  # (cells, batches), see `neighbourhood_overlap`
+    pair_weights: Floats  # (cells, batches), see the function of that name
 
 
-def shared_states(points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> Shared:
+def find_shared_states(points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> SharedStates:
     """States that the batches of these cells share, by their places in `points` (cells, components)."""
-    anchors = _anchors.find(points, codes, n_neighbors, rng)
-    anchors = _anchors.clean(anchors, points, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    near = neighbours(points, codes)
-    share = support(anchors, near, codes)
-    return Shared(anchors, share, counterparts(anchors, share, near, codes))
+    anchors = find_anchors(points, codes, n_neighbors, rng)
+    anchors = clean_anchors(anchors, points, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
+    near = neighbours_within_batch(points, codes)
+    share = neighbourhood_overlap(anchors, near, codes)
+    return SharedStates(anchors, share, pair_weights(anchors, share, near, codes))
 
 
-def neighbours(points: Floats, codes: Codes) -> Codes:
+def neighbours_within_batch(points: Floats, codes: Codes) -> Codes:
     """The 15 nearest cells, by cosine, of each cell inside its batch, itself included, shape (cells, 15).
 
     Cells of a smaller batch have all its cells, in turn until there are 15.
     """
-    points = _anchors.unit(points)
+    points = l2_normalise(points)
     found = np.empty((len(codes), _LOCAL), dtype=np.intp)
     for level in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == level)
-        near = rows[_anchors.nearest(points[rows], points[rows], _LOCAL)]
+        near = rows[find_nearest(points[rows], points[rows], _LOCAL)]
         found[rows] = near[:, np.arange(_LOCAL) % near.shape[1]]
     return found
 
 
-def support(anchors: Anchors, near: Codes, codes: Codes) -> Floats:
+def neighbourhood_overlap(anchors: Anchors, near: Codes, codes: Codes) -> Floats:
     """Share of each cell's `near` cells that have an anchor in each batch, shape (cells, batches).
 
     Near 1 for cell states that the other batch has too, near 0 for states that it lacks and for a cell's own batch.
@@ -65,7 +65,7 @@ def support(anchors: Anchors, near: Codes, codes: Codes) -> Floats:
     return _local_mean(anchored, near)
 
 
-def counterparts(anchors: Anchors, share: Floats, near: Codes, codes: Codes) -> Floats:
+def pair_weights(anchors: Anchors, share: Floats, near: Codes, codes: Codes) -> Floats:
     """How much each cell counts when its batch is compared with each other batch, shape (cells, batches).
 
     The anchors among the `near` cells, each counted by the `share` (of `support`) that both its ends have in the other's batch.
@@ -84,15 +84,15 @@ def counterparts(anchors: Anchors, share: Floats, near: Codes, codes: Codes) -> 
     return local * np.float32(scale)
 
 
-def mixing(points: Floats, codes: Codes, weight: Floats, rng: np.random.Generator) -> float:
+def knn_mixing(points: Floats, codes: Codes, weight: Floats, rng: np.random.Generator) -> float:
     """How well batches are mixed: 1 if the 15 nearest neighbours of cells are of other batches as often as by chance.
 
     Cells count by their `weight`, shape (cells,): a state without counterpart cannot mix. Of more than 2000 cells the
     neighbours of 2000 random ones are sought.
     """
-    points = _anchors.unit(points)
+    points = l2_normalise(points)
     rows = rng.permutation(len(codes))[:_ASKED]
-    nearest = _anchors.nearest(points[rows], points, _LOCAL + 1)[:, 1:]
+    nearest = find_nearest(points[rows], points, _LOCAL + 1)[:, 1:]
     others = (codes[nearest] != codes[rows, None]).mean(axis=1)
     by_chance = 1 - np.bincount(codes)[codes[rows]] / len(codes)
     total = float(weight[rows] @ by_chance)

@@ -14,9 +14,9 @@ import numpy as np
 from scipy import sparse
 
 from scbatchnorm._data.blocks import InMemory, Notes
-from scbatchnorm._persistence import container as _container
 from scbatchnorm._persistence import record as _record
 from scbatchnorm._persistence import restore as _restore
+from scbatchnorm._persistence.container import read_container, select_prefix, to_json_number, write_container
 from scbatchnorm._runtime import atomic_files as _atomic
 from scbatchnorm._runtime.errors import ModelFileError
 from scbatchnorm._runtime.messages import warn
@@ -82,7 +82,7 @@ class Checkpoint(Notes):
         if "training" not in self._content:
             return False
         try:
-            arrays = {name: a for name, a in _container.part(self._arrays, _LINEAR).items() if name != _ROWS}
+            arrays = {name: a for name, a in select_prefix(self._arrays, _LINEAR).items() if name != _ROWS}
             _restore.linear(model, arrays, self._content["strength"])
         except (LookupError, TypeError, ValueError) as error:
             msg = f"checkpoint={str(self.path)!r} cannot be used ({' '.join(str(error).split())}). Remove it to begin anew."
@@ -92,7 +92,7 @@ class Checkpoint(Notes):
 
     def recall(self, what: str) -> tuple[int, list[Floats]]:
         """See `Notes`."""
-        sums = _container.part(self._arrays, f"{_SUMS}{what}.")
+        sums = select_prefix(self._arrays, f"{_SUMS}{what}.")
         if not sums:
             return 0, []
         logger.info("going on with %s at block %d", what, sums["n_done"][0])
@@ -119,7 +119,7 @@ class Checkpoint(Notes):
             self.remove()  # nothing is trained, and the sums are used
         if self.path is not None:
             strength = model.strength_
-            numbers = {"value": strength.value, "evidence": _container.number(strength.evidence)}
+            numbers = {"value": strength.value, "evidence": to_json_number(strength.evidence)}
             self._content["strength"] = {**numbers, "reason": strength.reason}
             arrays = {**_record.weights(model), _ROWS: rows}
             self._arrays = {f"{_LINEAR}{name}": value for name, value in arrays.items()}
@@ -127,13 +127,13 @@ class Checkpoint(Notes):
     def training(self) -> tuple[Content, Arrays] | None:
         """What `keep` was given last."""
         content = self._content.get("training")
-        return None if content is None else (content, _container.part(self._arrays, _TRAINING))
+        return None if content is None else (content, select_prefix(self._arrays, _TRAINING))
 
     def keep(self, content: Content, arrays: Arrays, rng: np.random.Generator) -> None:
         """Write the state of training, and that of `rng`. What cannot be written does not end the training."""
         if self.path is None:
             return
-        self._content["training"] = content | {"rng": state(rng)}
+        self._content["training"] = content | {"rng": rng_state(rng)}
         linear = {name: value for name, value in self._arrays.items() if name.startswith(_LINEAR)}
         self._arrays = linear | {f"{_TRAINING}{name}": value for name, value in arrays.items()}
         self._write()
@@ -143,7 +143,7 @@ class Checkpoint(Notes):
         if self.path is None:
             return
         try:
-            _container.write(self.path, _KIND, self._content, self._arrays)
+            write_container(self.path, _KIND, self._content, self._arrays)
         except OSError as error:
             if not self._failed:
                 warn(
@@ -160,7 +160,7 @@ class Checkpoint(Notes):
         """Go on from what is in the file, if it is of the same fit; leave it if it is of another that has not ended."""
         fit = self._content["fit"]
         try:
-            content, arrays = _container.read(path, _KIND)
+            content, arrays = read_container(path, _KIND)
             other, stopped = content["fit"], content.get("training", {"stopped": ""})["stopped"]
             differences = [name for name in fit if other.get(name) != fit[name]]
         except (ModelFileError, LookupError, TypeError, AttributeError) as error:
@@ -189,7 +189,7 @@ def _identity(
     )
     params = {k: _record.native(v) for k, v in model.get_params(deep=False).items() if k not in _APART}
     return params | {
-        "rng": None if model.rng is None else _sha256([], state(rng)),
+        "rng": None if model.rng is None else _sha256([], rng_state(rng)),
         "device": device.type,
         "X": _sha256([array for part in parts for array in _arrays(part)], list(X.shape)),
         "batch": _sha256([codes]),
@@ -213,7 +213,7 @@ def _sha256(arrays: list[np.ndarray], *others: object) -> str:
     return digest.hexdigest()
 
 
-def state(rng: np.random.Generator) -> Content:
+def rng_state(rng: np.random.Generator) -> Content:
     """State of a generator as JSON can hold it."""
 
     def plain(value: Any) -> Any:
@@ -224,7 +224,7 @@ def state(rng: np.random.Generator) -> Content:
     return plain(rng.bit_generator.state)
 
 
-def set_state(rng: np.random.Generator, saved: Content) -> None:
+def set_rng_state(rng: np.random.Generator, saved: Content) -> None:
     """Set a generator to a state that `state` gave.
 
     Raises

@@ -46,7 +46,7 @@ _LENGTH = 8
 _MOST_HEADER = 100_000_000
 
 
-def write(path: Path, kind: str, content: Content, arrays: Arrays) -> None:
+def write_container(path: Path, kind: str, content: Content, arrays: Arrays) -> None:
     """Replace the file at `path` in one step.
 
     Parameters
@@ -66,7 +66,7 @@ def write(path: Path, kind: str, content: Content, arrays: Arrays) -> None:
     _atomic.write(path, safetensors.numpy.save(arrays, metadata={_ENTRY: text}))
 
 
-def read(path: Path, kind: str) -> tuple[Content, Arrays]:
+def read_container(path: Path, kind: str) -> tuple[Content, Arrays]:
     """What `write` wrote as the same kind.
 
     Raises
@@ -97,20 +97,20 @@ def read(path: Path, kind: str) -> tuple[Content, Arrays]:
         raise ModelFileError(msg) from error
 
 
-def number(value: float) -> float | str:
+def to_json_number(value: float) -> float | str:
     """A number as JSON can hold it: `float` gives it back."""
     return float(value) if math.isfinite(value) else str(float(value))
 
 
-def table(frame: pd.DataFrame) -> dict[str, list[Any]]:
+def to_json_table(frame: pd.DataFrame) -> dict[str, list[Any]]:
     """A DataFrame of words and numbers as JSON can hold it."""
     return {
-        str(name): [number(value) for value in column] if column.dtype.kind == "f" else column.tolist()
+        str(name): [to_json_number(value) for value in column] if column.dtype.kind == "f" else column.tolist()
         for name, column in frame.items()
     }
 
 
-def part(arrays: Mapping[str, T], prefix: str) -> dict[str, T]:
+def select_prefix(arrays: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The entries whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 

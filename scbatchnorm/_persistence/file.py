@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from scbatchnorm._persistence import container as _container
 from scbatchnorm._persistence import record as _record
 from scbatchnorm._persistence import restore as _restore
+from scbatchnorm._persistence.container import (
+    read_container,
+    select_prefix,
+    to_json_number,
+    to_json_table,
+    write_container,
+)
 from scbatchnorm._runtime import atomic_files as _atomic
 from scbatchnorm._runtime.errors import ModelFileError
 
@@ -25,36 +31,36 @@ _REFERENCE = "reference."
 _WEIGHTS = "weights."
 
 
-def save(model: BatchNormAutoencoder, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+def save_model(model: BatchNormAutoencoder, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Write a fitted model; see `BatchNormAutoencoder.save`."""
-    target = as_path("path", path)
+    target = to_path("path", path)
     _atomic.check_target("path", target, overwrite=overwrite, hint="overwrite=True")
     record = _record.to_record(model)
     arrays = {f"{_WEIGHTS}{name}": value for name, value in record.pop("weights").items()}
     sketch = record.pop("reference")
     arrays |= {f"{_REFERENCE}{name}": value for name, value in sketch.items() if isinstance(value, np.ndarray)}
     content = record | {
-        "strength": record["strength"] | {"evidence": _container.number(record["strength"]["evidence"])},
-        "history": _container.table(record["history"]),
-        "shift_history": _container.table(record["shift_history"]),
+        "strength": record["strength"] | {"evidence": to_json_number(record["strength"]["evidence"])},
+        "history": to_json_table(record["history"]),
+        "shift_history": to_json_table(record["shift_history"]),
         "batch_levels": _as_list(model.batches_),
         "features": record["features"].tolist(),
         "reference": {"fingerprint": sketch["fingerprint"]},
     }
-    _container.write(target, _KIND, content, arrays)
+    write_container(target, _KIND, content, arrays)
 
 
-def load(cls: type[Model], path: str | os.PathLike[str]) -> Model:
+def load_model(cls: type[Model], path: str | os.PathLike[str]) -> Model:
     """Read a model that `save` wrote; see `BatchNormAutoencoder.load`."""
-    source = as_path("path", path)
+    source = to_path("path", path)
     if not source.exists():
         msg = f"path does not exist: {source}."
         raise FileNotFoundError(msg)
-    content, arrays = _container.read(source, _KIND)
+    content, arrays = read_container(source, _KIND)
     try:
         record = content | {
-            "weights": _container.part(arrays, _WEIGHTS),
-            "reference": content["reference"] | _container.part(arrays, _REFERENCE),
+            "weights": select_prefix(arrays, _WEIGHTS),
+            "reference": content["reference"] | select_prefix(arrays, _REFERENCE),
             "batch_levels": _as_labels(content["batch_levels"]),
         }
     except (LookupError, TypeError, ValueError) as error:
@@ -64,7 +70,7 @@ def load(cls: type[Model], path: str | os.PathLike[str]) -> Model:
     return _restore.from_record(cls, record, where=str(source), error=ModelFileError, **how)
 
 
-def as_path(name: str, path: object) -> Path:
+def to_path(name: str, path: object) -> Path:
     """A path of this machine; nothing else is opened."""
     try:
         found = os.fspath(path)  # type: ignore[call-overload]
@@ -80,7 +86,7 @@ def _as_list(labels: Labels) -> list[Any]:
     """Names of batches with their types, so that 1 and "1" stay apart; those that JSON does not know become words."""
     values = labels.tolist()
     if all(isinstance(value, str | int | float) for value in values):
-        return [_container.number(value) if isinstance(value, float) else value for value in values]
+        return [to_json_number(value) if isinstance(value, float) else value for value in values]
     words = [str(value) for value in values]
     return words if len(set(words)) == len(words) else [repr(value) for value in values]
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import parameters as _parameters
+from scbatchnorm._method.anchors import cells_per_batch
 from scbatchnorm._method.landmarks import PER_BATCH, Landmarks
-from scbatchnorm._method.reference import Sketch
+from scbatchnorm._method.parameters import check_parameters
+from scbatchnorm._method.reference import ReferenceCells
 from scbatchnorm._method.stem import Stem
 from scbatchnorm._method.strength import Strength
 from scbatchnorm._method.training.history import empty_history, empty_shift_history
@@ -62,7 +62,7 @@ def from_record(
         found = int(record["format"])
         if found == FORMAT:
             model = cls(**{str(name): native(value) for name, value in record["params"].items()})
-            _parameters.check(model)
+            check_parameters(model)
             _no_checkpoint(model)
             _restore(model, record)
             return model
@@ -153,12 +153,12 @@ def _landmarks(states: Mapping[str, np.ndarray], n_batches: int, width: int) -> 
     return landmarks
 
 
-def _sketch(record: Mapping[str, Any], n_batches: int, width: int) -> Sketch:
+def _sketch(record: Mapping[str, Any], n_batches: int, width: int) -> ReferenceCells:
     """The sketch of the reference cells, as it was written."""
     arrays = {name: np.array(record[name]) for name in ("points", "codes", "unexplained")}
     for name, value in arrays.items():
-        _few(f"reference.{name}", len(value), _anchors.per_batch(n_batches) * n_batches)
-    sketch = Sketch(
+        _few(f"reference.{name}", len(value), cells_per_batch(n_batches) * n_batches)
+    sketch = ReferenceCells(
         _array("reference.points", arrays["points"], np.float32, (len(arrays["codes"]), width)),
         _codes("reference.codes", arrays["codes"], n_batches),
         _array("reference.unexplained", arrays["unexplained"], np.float32, (arrays["unexplained"].size,)),

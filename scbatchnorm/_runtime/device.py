@@ -103,7 +103,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @torch.no_grad()
-def run(
+def run_network(
     network: torch.nn.Module, function: Callable[..., torch.Tensor], points: Floats, *others: Codes | Floats
 ) -> Floats:
     """`function` of `points` (cells, components) and `others`, an entry for each cell, in chunks, where `network` lives.

@@ -17,7 +17,7 @@ _USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGT
 
 
 @dataclass
-class Request:
+class InterruptRequest:
     """Whether somebody wants this to end."""
 
     signal: int | None = None
@@ -30,12 +30,12 @@ class Request:
 
 
 @contextlib.contextmanager
-def requests() -> Iterator[Request]:
+def catch_interrupts() -> Iterator[InterruptRequest]:
     """Note the first signal instead of acting on it; a second one has its usual effect, and so has one that nobody obeyed.
 
     Signals reach the main thread only: elsewhere nothing is changed.
     """
-    request = Request()
+    request = InterruptRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

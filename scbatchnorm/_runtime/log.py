@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
 
-def added(logger: Logger, places: Mapping[str, Iterable[str]], start: float, *, detail: str = "") -> None:
+def log_written(logger: Logger, places: Mapping[str, Iterable[str]], start: float, *, detail: str = "") -> None:
     """Keys that were written, by attribute of the AnnData, since `start` (`time.perf_counter`): "added obsm['X'] in 1.2 s"."""
     written = ", ".join(f"{attribute}[{key!r}]" for attribute, keys in places.items() for key in keys)
     logger.info("added %s in %.1f s%s", written, time.perf_counter() - start, f": {detail}" if detail else "")

@@ -12,13 +12,13 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")
     from tqdm.auto import tqdm
 
-__all__ = ["bar", "tqdm"]
+__all__ = ["progress_bar", "tqdm"]
 
 # In notebooks, seconds that something takes before it is worth a bar.
 _DELAY = 1.0
 
 
-def bar(total: int, *, desc: str, unit: str, progress: bool | None) -> tqdm:
+def progress_bar(total: int, *, desc: str, unit: str, progress: bool | None) -> tqdm:
     """Progress bar over `total` steps, bytes in thousands; `progress=None` shows it in terminals and notebooks."""
     disable = None if progress is None else not progress
     options: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "unit_scale": unit == "B"}

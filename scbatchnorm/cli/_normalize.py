@@ -20,7 +20,7 @@ def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -
     import pandas as pd
     import scanpy as sc
 
-    from scbatchnorm._data import adata as _anndata
+    from scbatchnorm._data.adata import read_batches
 
     if source.files is not None:
         msg = (
@@ -30,7 +30,7 @@ def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -
         )
         raise ValueError(msg)
     adata = source.adata
-    batch = _anndata.batches(adata, batch_keys)
+    batch = read_batches(adata, batch_keys)
     if layer is not None and layer not in adata.layers:
         msg = f"layer={layer!r} is not a key of adata.layers; keys: {', '.join(filter(None, adata.layers)) or 'none'}."
         raise KeyError(msg)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
     start = time.perf_counter()
     from scbatchnorm import tl
-    from scbatchnorm._data import adata as _anndata
+    from scbatchnorm._data.adata import Keys
 
     adata = _files.read(args.input)
     tl.correct(
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         key=args.key,
         key_added=args.key_added,
     )
-    layer = _anndata.Keys.of(args.key_added).uns
+    layer = Keys.of(args.key_added).uns
     record = adata.uns[f"{layer}_correct"]
     _files.write(adata, args.output)
     print(f"strength {record['strength']['value']:.2f}: {record['strength']['reason']}")

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         _atomic.check_target("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
     start = time.perf_counter()
     from scbatchnorm import BatchNormAutoencoder, pp
-    from scbatchnorm._data import adata as _anndata
+    from scbatchnorm._data.adata import Keys
 
     how = _how(args)
     with _source.cluster(args.scheduler):
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 **how,
                 key_added=args.key_added,
             )
-    keys = _anndata.Keys.of(args.key_added)
+    keys = Keys.of(args.key_added)
     record = adata.uns[keys.uns]
     if record["stopped"] == "interrupted":
         # Training keeps what it has so far when interrupted; from here nobody can judge whether that is enough.

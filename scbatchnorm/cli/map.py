@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
     start = time.perf_counter()
     from scbatchnorm import tl
-    from scbatchnorm._data import adata as _anndata
+    from scbatchnorm._data.adata import Keys
 
     query = _files.read(args.input)
     tl.map_query(
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         key_added=args.key_added,
     )
     _files.write(query, args.output)
-    keys = _anndata.Keys.of(args.key_added)
+    keys = Keys.of(args.key_added)
     _tell(query, keys.uns, args)
     n_cells, n_components = query.obsm[keys.obsm].shape
     print(

@@ -56,7 +56,7 @@ def fetch(target: Path, urls: Sequence[str], *, checksum: str, size: int, progre
                 return
             if size - part.stat().st_size > shutil.disk_usage(part.parent).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with _progress.bar(size, desc=target.name, unit="B", progress=progress) as bar:
+            with _progress.progress_bar(size, desc=target.name, unit="B", progress=progress) as bar:
                 _from_any(urls, part, checksum, size, bar, target)
             part.replace(target)
     except OSError as error:

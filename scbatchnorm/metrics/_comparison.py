@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.adata import read_batches, read_column
+from scbatchnorm._data.matrix import as_points
 from scbatchnorm._runtime.messages import warn
 from scbatchnorm.metrics import _inputs, _score
 
@@ -141,7 +141,7 @@ def read(
         msg = f"use_rep must name at least one representation; got {use_rep!r}; keys of adata.obsm: {available}."
         raise ValueError(msg)
     names = list(dict.fromkeys(names))
-    batch = _anndata.batches(adata, batch_key)
+    batch = read_batches(adata, batch_key)
     label = np.zeros(adata.n_obs) if label_key is None else labels(adata, label_key)
     if pd.isna(label).all():
         msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
@@ -178,7 +178,7 @@ def coordinates(adata: AnnData, parameter: str, key: str, *, without: bool = Fal
             msg += " Run sbn.pp.integrate(adata, batch_key) first."
         raise KeyError(msg)
     where = f"adata.obsm[{key!r}]"
-    return _inputs.embedding(_matrix.as_points(adata.obsm[key], where=where), name=where)
+    return _inputs.embedding(as_points(adata.obsm[key], where=where), name=where)
 
 
 def labels(adata: AnnData, label_key: str) -> np.ndarray:
@@ -186,4 +186,4 @@ def labels(adata: AnnData, label_key: str) -> np.ndarray:
     if not isinstance(label_key, str):
         msg = f"label_key must be a column of adata.obs or None; got {label_key!r}."
         raise ValueError(msg)
-    return _anndata.column(adata, "label_key", label_key).astype(object).to_numpy()
+    return read_column(adata, "label_key", label_key).astype(object).to_numpy()

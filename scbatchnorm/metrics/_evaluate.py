@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._runtime.progress import progress_bar
 from scbatchnorm.metrics import _catalogue, _html, _inputs, _score, _table
 from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics._representation import Representation
@@ -182,7 +182,7 @@ def evaluate(
     steps = len(task.names(design)) * len(chosen) + n_bootstrap
     with (
         _ALONE,
-        _progress.bar(steps, desc="metrics", unit="metric", progress=progress) as bar,
+        progress_bar(steps, desc="metrics", unit="metric", progress=progress) as bar,
         warnings.catch_warnings(),
     ):
         # Clusters that stay empty. Set here, once, for filters belong to all threads.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.checks import LARGEST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -106,9 +106,9 @@ def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) 
     if bad.any():
         msg = f"{name} must be finite; {int(bad.sum())} of {len(points)} cells have NaN or infinite coordinates, the first is cell {int(bad.argmax())}."
         raise ValueError(msg)
-    if max(points.max(), -points.min()) > _checks.LARGEST:
+    if max(points.max(), -points.min()) > LARGEST:
         worst = int(np.abs(points).max(axis=1).argmax())
-        msg = f"{name} must lie between {-_checks.LARGEST:g} and {_checks.LARGEST:g}; it reaches {np.abs(points[worst]).max():g} in cell {worst}."
+        msg = f"{name} must lie between {-LARGEST:g} and {LARGEST:g}; it reaches {np.abs(points[worst]).max():g} in cell {worst}."
         raise ValueError(msg)
     return points
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
-from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data.adata import Keys
 from scbatchnorm.metrics import _inputs
 from scbatchnorm.pl import _axes, _palette
 
@@ -87,7 +87,7 @@ def change(adata: AnnData, key: str | None = None, *, n_genes: int = 15) -> Figu
 
 def _record(adata: AnnData, key: str | None) -> Mapping[str, Any]:
     """What `tl.diagnose` left in `uns`."""
-    slot = _anndata.Keys.of(_UNS if key is None else key).uns
+    slot = Keys.of(_UNS if key is None else key).uns
     record = adata.uns.get(slot)
     if not isinstance(record, Mapping) or not {"verdict", "states", "batches"} <= set(record):
         added = "" if key is None else f", key_added={key!r}"

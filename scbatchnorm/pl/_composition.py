@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data.adata import read_batches
 from scbatchnorm.pl import _assessment, _axes
 from scbatchnorm.pl._groups import groups
 
@@ -106,7 +106,7 @@ def composition(
 
 def _counts(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> tuple[pd.DataFrame, bool]:
     """Cells of each type (rows) in each batch (columns), of those that occur; whether the last row is of cells without label."""
-    batches = pd.Categorical(_anndata.batches(adata, batch_key))
+    batches = pd.Categorical(read_batches(adata, batch_key))
     found = groups(adata, label_key, parameter="label_key")
     if not adata.n_obs:
         msg = "adata must have cells; it has none."

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from scbatchnorm._data import matrix as _matrix
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._data.matrix import as_real_matrix
+from scbatchnorm._runtime.log import log_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _choose(adata: AnnData, basis: str, key: str, dimensions: tuple[int, int] | 
 
 
 def _points(adata: AnnData, key: str) -> Floats:
-    values = _matrix.real(adata.obsm[key], where=f"adata.obsm[{key!r}]")
+    values = as_real_matrix(adata.obsm[key], where=f"adata.obsm[{key!r}]")
     return values.toarray() if sparse.issparse(values) else values
 
 
@@ -174,7 +174,7 @@ def _umap(adata: AnnData, key: str, seed: int) -> Coordinates:
     if not adata.is_view:
         adata.obsm[slot] = computed
         adata.uns[slot] = {"params": {"use_rep": key, **params}, "crc32": _checksums(points)}
-        _log.added(logger, {"obsm": [slot], "uns": [slot]}, start)
+        log_written(logger, {"obsm": [slot], "uns": [slot]}, start)
     return Coordinates(computed.astype(float), _names(slot, [0, 1]))
 
 

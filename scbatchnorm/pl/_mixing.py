@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgba
 
-from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data.adata import read_batches
 from scbatchnorm.pl import _axes, _coordinates, _palette
 from scbatchnorm.pl._embedding import scatter
 from scbatchnorm.pl._groups import groups
@@ -148,7 +148,7 @@ def _groups(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> t
     if isinstance(column, str):
         return column, groups(adata, column, parameter="groupby")
     columns = [str(part) for part in column]
-    return " | ".join(columns), pd.Categorical(_anndata.batches(adata, columns))
+    return " | ".join(columns), pd.Categorical(read_batches(adata, columns))
 
 
 def _map(ax: Axes, place: _coordinates.Coordinates, values: Floats, value: str, order: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbatchnorm._data.checks import listed
+from scbatchnorm._data.checks import join_names
 from scbatchnorm.metrics._catalogue import AGGREGATES, BATCH, BIO, CATALOGUE, TOTAL
 from scbatchnorm.pl import _sheet
 
@@ -84,7 +84,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     names = _metrics(table)
     if not names or not len(table):
         wanted = ", ".join([*(metric.title for metric in CATALOGUE), *AGGREGATES])
-        found = listed(table.columns, most=20) or "none"
+        found = join_names(table.columns, most=20) or "none"
         msg = f"table must have rows and at least one of the columns {wanted}; it has {len(table)} rows and the columns: {found}."
         raise ValueError(msg)
     for name in [f"{name}{end}" for name in names for end in ("", " low", " high")]:
@@ -184,4 +184,6 @@ def _reasons(table: pd.DataFrame) -> list[str]:
         where = " ".join(map(str, row)) if isinstance(row, tuple) else str(row)
         for reason in filter(None, note.split("; ")):
             rows.setdefault(reason, []).append(where)
-    return [f"{reason} ({'all rows' if len(where) == len(table) else listed(where)})" for reason, where in rows.items()]
+    return [
+        f"{reason} ({'all rows' if len(where) == len(table) else join_names(where)})" for reason, where in rows.items()
+    ]

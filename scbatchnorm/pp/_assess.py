@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._data.adata import check_writable, read_batches, read_column, write_columns
+from scbatchnorm._runtime.log import log_written
 from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics import _inputs
 from scbatchnorm.pp._assessment import association as _association
@@ -116,9 +116,9 @@ def assess(
     True
     """
     start = time.perf_counter()
-    _anndata.check_writable(adata)
+    check_writable(adata)
     n_permutations = _inputs.count(n_permutations, name="n_permutations", least=99)
-    names = _anndata.batches(adata, batch_key)
+    names = read_batches(adata, batch_key)
     label = None if label_key is None else _column(adata, label_key, "label_key", numbers=False)
     if label is not None and (label.codes < 0).all():
         msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
@@ -136,10 +136,8 @@ def assess(
     found = _measure.assess(
         points, batch, label, covariates, n_permutations=n_permutations, rng=np.random.default_rng(rng)
     )
-    _anndata.write_columns(
-        adata, {}, _result.KEY, found.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations}
-    )
-    _log.added(logger, {"uns": [_result.KEY]}, start)
+    write_columns(adata, {}, _result.KEY, found.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations})
+    log_written(logger, {"uns": [_result.KEY]}, start)
     return found
 
 
@@ -148,7 +146,7 @@ def _column(adata: AnnData, key: str, parameter: str, *, numbers: bool) -> Colum
     if not isinstance(key, str):
         msg = f"{parameter} must be a column of adata.obs; got {key!r}."
         raise ValueError(msg)
-    values = _anndata.column(adata, parameter, key)
+    values = read_column(adata, parameter, key)
     is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if numbers and is_number and values.nunique() > _MOST_LEVELS:
         found = values.to_numpy(dtype=float, na_value=np.nan)

@@ -13,13 +13,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import batches as _batches
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data.adata import Keys, check_writable, read_batches, read_features, write_integration
+from scbatchnorm._data.batches import factorize_batches
+from scbatchnorm._data.checks import join_names
+from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm._persistence import record as _record
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._runtime.log import log_written
 from scbatchnorm._runtime.messages import warn
 from scbatchnorm.pp import _strength_path as _path
 
@@ -131,16 +131,16 @@ def integrate(
     >>> sc.pp.neighbors(adata, use_rep="X_scbatchnorm")
     """
     start = time.perf_counter()
-    keys = _anndata.Keys.of(key_added)
+    keys = Keys.of(key_added)
     if not isinstance(copy, Integral | np.bool_):
         msg = f"copy must be True or False; got {copy!r}."
         raise ValueError(msg)
-    _anndata.check_writable(adata, copy=bool(copy))
+    check_writable(adata, copy=bool(copy))
     # A path is measured on a fit of full strength.
     strengths, strength = (None, strength) if isinstance(strength, str | Real) else (_path.check(strength), 1.0)
     estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
-    batch = _anndata.batches(adata, batch_key)
-    features = _anndata.features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
+    batch = read_batches(adata, batch_key)
+    features = read_features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
     if use_rep is not None:
         estimator.set_params(stem="identity")
     elif estimator.stem == "identity":
@@ -148,10 +148,10 @@ def integrate(
         raise ValueError(msg)
     _warn_of_small(batch, batch_key)
     logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, len(np.unique(batch)))
-    if isinstance(features.matrix, _lazy.Lazy):
+    if isinstance(features.matrix, DaskBlocks):
         features.matrix.progress = estimator.progress
     blocks = estimator._start(features.matrix)
-    codes, levels = _batches.factorize(batch, blocks.shape[0])
+    codes, levels = factorize_batches(batch, blocks.shape[0])
     del batch  # names of millions of cells are large
     products = estimator._fit(blocks, codes, levels)
     estimator.features_ = features.names
@@ -169,8 +169,10 @@ def integrate(
     }
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
-    _anndata.write(adata, keys, embedding=embedding, loadings=loadings, record=record)
-    _log.added(logger, {"obsm": [keys.obsm], "varm": [] if loadings is None else [keys.varm], "uns": [keys.uns]}, start)
+    write_integration(adata, keys, embedding=embedding, loadings=loadings, record=record)
+    log_written(
+        logger, {"obsm": [keys.obsm], "varm": [] if loadings is None else [keys.varm], "uns": [keys.uns]}, start
+    )
     return adata if copy else None
 
 
@@ -215,7 +217,7 @@ def _warn_of_small(batch: Labels, batch_key: str | Sequence[str]) -> None:
         return
     single = sizes.index[sizes == 1]
     if len(single):
-        msg = f"batches of one cell cannot be aligned reliably; batch_key={batch_key!r} has {len(single)}: {_checks.listed(single)}."
+        msg = f"batches of one cell cannot be aligned reliably; batch_key={batch_key!r} has {len(single)}: {join_names(single)}."
         warn(msg)
 
 

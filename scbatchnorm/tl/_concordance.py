@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import dask_blocks as _lazy
-from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.adata import read_batches, read_column
 from scbatchnorm._data.blocks import Blocks
+from scbatchnorm._data.checks import join_names
+from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
+from scbatchnorm._data.matrix import as_csr
 from scbatchnorm.tl import _contrasts
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def concordance(
     if not isinstance(corrected, str):
         msg = f"corrected must be a layer of adata; got {corrected!r}."
         raise ValueError(msg)
-    batch_codes, batches = pd.factorize(_anndata.batches(adata, batch_key))
-    label_codes, labels = pd.factorize(_anndata.column(adata, "label_key", label_key), sort=True)
+    batch_codes, batches = pd.factorize(read_batches(adata, batch_key))
+    label_codes, labels = pd.factorize(read_column(adata, "label_key", label_key), sort=True)
     shape = len(batches), len(labels)
     codes = np.where(label_codes < 0, -1, batch_codes * len(labels) + label_codes)
     n_cells = np.bincount(codes[codes >= 0], minlength=shape[0] * shape[1]).reshape(shape)
@@ -110,15 +110,15 @@ def _read(adata: AnnData, parameter: str, layer: str | None) -> Matrix | Blocks:
     """The layer that `parameter` names, or `adata.X`; a Dask array as blocks."""
     if layer is None and adata.X is not None:
         values = adata.X[:] if adata.isbacked else adata.X
-        return _lazy.Lazy(values, where="adata.X") if _lazy.is_lazy(values) else _matrix.as_csr(values, where="adata.X")
+        return DaskBlocks(values, where="adata.X") if is_lazy(values) else as_csr(values, where="adata.X")
     if layer not in adata.layers:
-        available = _checks.listed(key for key in adata.layers if key is not None) or "none"
+        available = join_names(key for key in adata.layers if key is not None) or "none"
         msg = f"{parameter}={layer!r} is not a layer of adata; layers: {available}."
         if layer == "scbatchnorm":
             msg += " Run sbn.tl.correct(adata) first."
         raise KeyError(msg)
     values, where = adata.layers[layer], f"adata.layers[{layer!r}]"
-    return _lazy.Lazy(values, where=where) if _lazy.is_lazy(values) else _matrix.as_csr(values, where=where)
+    return DaskBlocks(values, where=where) if is_lazy(values) else as_csr(values, where=where)
 
 
 def _means(matrix: Matrix | Blocks, codes: Codes, n_groups: int) -> Floats:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import anndata as ad
 import numpy as np
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import annotation as _annotation
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data.adata import Keys, check_writable
+from scbatchnorm._data.annotation import load_annotation
+from scbatchnorm._data.checks import check_unique_genes, join_names
+from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm._estimator import BatchNormAutoencoder
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._runtime.log import log_written
 from scbatchnorm.tl._correction import regression as _expression
 from scbatchnorm.tl._correction.in_memory import Measured
 from scbatchnorm.tl._correction.lazy import Streamed
@@ -127,14 +127,14 @@ def correct(
     ('csr', 'protocol A')
     """
     start = time.perf_counter()
-    slot, name = _anndata.Keys.of(key).uns, _anndata.Keys.of(key_added).uns
+    slot, name = Keys.of(key).uns, Keys.of(key_added).uns
     _check_options(genes, threshold)
-    _anndata.check_writable(adata, copy=copy)
+    check_writable(adata, copy=copy)
     model = BatchNormAutoencoder.from_anndata(adata, key=slot)
     _check_place(adata, name)
     source = _source(adata.uns[slot], slot)
-    _checks.unique_genes(np.asarray(adata.var_names, dtype=str))
-    lazy = _lazy.is_lazy(adata.X if source is None else adata.layers.get(source))
+    check_unique_genes(np.asarray(adata.var_names, dtype=str))
+    lazy = is_lazy(adata.X if source is None else adata.layers.get(source))
     expression = (Streamed if lazy else Measured)(adata, model, slot, source, hvg=genes == "hvg")
     toward = _toward(target, model.batches_, expression.codes)
     sums = expression.sums()
@@ -156,11 +156,11 @@ def correct(
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in `pp.integrate`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
-        _annotation.load(adata)
+        load_annotation(adata)
         adata.layers[name] = layer
         adata.uns[_provenance(name)] = record
     how = "copied unchanged, strength is 0" if correction is None else f"{expression.n_genes} genes corrected"
-    _log.added(logger, {"layers": [name], "uns": [_provenance(name)]}, start, detail=how)
+    log_written(logger, {"layers": [name], "uns": [_provenance(name)]}, start, detail=how)
     return adata if copy else None
 
 
@@ -182,7 +182,7 @@ def _toward(target: str, levels: Labels, codes: Codes) -> Codes:
         return present
     named = present[levels[present].astype(str) == str(target)]
     if not len(named):
-        available = _checks.listed(levels[present])
+        available = join_names(levels[present])
         msg = f"target={target!r} must be 'average' or a batch with cells in adata; batches: {available}."
         raise ValueError(msg)
     return named
@@ -206,7 +206,7 @@ def _check_place(adata: AnnData, name: str) -> None:
     if name in adata.layers and _provenance(name) not in adata.uns:
         msg = (
             f"key_added={name!r} is a layer that tl.correct did not write; choose another name. "
-            f"Layers: {_checks.listed(key for key in adata.layers if key is not None)}."
+            f"Layers: {join_names(key for key in adata.layers if key is not None)}."
         )
         raise ValueError(msg)
 

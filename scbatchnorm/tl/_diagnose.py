@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._data.adata import Keys, check_writable
+from scbatchnorm._runtime.log import log_written
 from scbatchnorm.tl._diagnosis import change as _change
 from scbatchnorm.tl._diagnosis import controls as _controls
 from scbatchnorm.tl._diagnosis import findings as _findings
@@ -148,7 +148,7 @@ def diagnose(
     'nothing found'
     """
     start = time.perf_counter()
-    slot = _anndata.Keys.of(_UNS if key_added is None else key_added).uns
+    slot = Keys.of(_UNS if key_added is None else key_added).uns
     prefix = _PREFIX if key_added is None else key_added
     if not isinstance(calibrate, (bool, np.bool_)):
         msg = f"calibrate must be True or False; got {calibrate!r}."
@@ -156,7 +156,7 @@ def diagnose(
     if calibrate and use_rep is not None:
         msg = f"calibrate=True integrates anew, which only this package's own integration can; use_rep={use_rep!r} is another tool's."
         raise ValueError(msg)
-    _anndata.check_writable(adata)
+    check_writable(adata)
     judged = _judged.read(
         adata,
         batch_key,
@@ -193,7 +193,7 @@ def diagnose(
         "calibrate": bool(calibrate),
     }
     written = _diagnosed.write(adata, slot, prefix, found, judged, findings, change, signals, params)
-    _log.added(logger, written, start)
+    log_written(logger, written, start)
     return found
 
 

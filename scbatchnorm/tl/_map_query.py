@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._data.adata import Keys, check_writable, read_batches, write_columns, write_integration
+from scbatchnorm._runtime.log import log_written
 from scbatchnorm._runtime.messages import warn
 from scbatchnorm.tl._mapping import place as _query
 from scbatchnorm.tl._mapping import query as _query_cells
@@ -153,12 +153,12 @@ def map_query(
     >>> sc.tl.umap(both)  # doctest: +SKIP
     """
     start = time.perf_counter()
-    keys = _anndata.Keys.of(key_added)
+    keys = Keys.of(key_added)
     options = Options(mode=mode, false_alarm=false_alarm, min_probability=min_probability)
     options.check()
-    _anndata.check_writable(query, copy=copy)
-    cells = _reference_cells.read(reference, _anndata.Keys.of(key), label_keys)
-    batch = np.full(query.n_obs, "query") if batch_key is None else _anndata.batches(query, batch_key)
+    check_writable(query, copy=copy)
+    cells = _reference_cells.read(reference, Keys.of(key), label_keys)
+    batch = np.full(query.n_obs, "query") if batch_key is None else read_batches(query, batch_key)
     known = _query.known_codes(batch, known_batches, cells.model.batches_)
     source = _query_cells.read(query, cells.model, layer=layer, use_rep=use_rep or cells.use_rep)
     generator = np.random.default_rng(rng)
@@ -186,11 +186,11 @@ def map_query(
     if copy:
         query = query.to_memory() if query.isbacked else query.copy()
     stale = [name for name in _query_cells.stale_columns(query, keys.uns, key_added) if name not in columns]
-    _anndata.write(query, keys, embedding=embedding, loadings=None, record=record)
-    _anndata.write_columns(query, columns, keys.uns, record, stale=stale)
+    write_integration(query, keys, embedding=embedding, loadings=None, record=record)
+    write_columns(query, columns, keys.uns, record, stale=stale)
     logger.info(
         "mapped %d cells of %d batches onto the reference, %d of %d features found",
         query.n_obs, len(mapped.batches), source.matrix.shape[1], source.n_wanted,
     )  # fmt: skip
-    _log.added(logger, {"obsm": [keys.obsm], "obs": columns, "uns": [keys.uns]}, start)
+    log_written(logger, {"obsm": [keys.obsm], "obs": columns, "uns": [keys.uns]}, start)
     return query if copy else None

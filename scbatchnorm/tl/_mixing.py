@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._runtime import log as _log
+from scbatchnorm._data.adata import Keys, check_writable, write_columns
+from scbatchnorm._runtime.log import log_written
 from scbatchnorm._runtime.messages import warn
 from scbatchnorm.metrics import _catalogue
 from scbatchnorm.metrics import _comparison as _design
@@ -96,8 +96,8 @@ def mixing(
     True
     """
     start = time.perf_counter()
-    key = _anndata.Keys.of("mixing" if key_added is None else key_added).uns
-    _anndata.check_writable(adata, copy=copy)
+    key = Keys.of("mixing" if key_added is None else key_added).uns
+    check_writable(adata, copy=copy)
     design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
     before = None
     if unintegrated is not None:
@@ -121,6 +121,6 @@ def mixing(
     }
     # Of an earlier call with more keys.
     stale = [f"{key}_{name}" for name in _NAMES if f"{key}_{name}" not in columns]
-    _anndata.write_columns(adata, columns, key, {"params": params}, stale=stale)
-    _log.added(logger, {"obs": columns, "uns": [key]}, start)
+    write_columns(adata, columns, key, {"params": params}, stale=stale)
+    log_written(logger, {"obs": columns, "uns": [key]}, start)
     return adata if copy else None

@@ -13,11 +13,11 @@ from anndata.tests.helpers import assert_equal
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder, pp
-from scbatchnorm._data import blocks as _blocks
 from scbatchnorm._data import store_read as _store
+from scbatchnorm._data.blocks import ROWS
 from scbatchnorm._method.training.trainer import Trainer
 from scbatchnorm._persistence import checkpoint as _checkpoint
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._persistence.container import write_container
 from scbatchnorm.cli import _memory, _source
 from tests.cli.conftest import run
 from tests.helpers.chunks import a_chunk
@@ -151,14 +151,14 @@ def test_one_in_the_other(store, capsys):
 
 def test_blocks_with_nan(tmp_path, capsys):
     rng = np.random.default_rng(0)
-    X = sparse.random(_blocks.ROWS + 50, 5, density=0.5, format="csr", dtype=np.float32, random_state=rng)
-    X.data[X.indptr[_blocks.ROWS + 7]] = np.nan
+    X = sparse.random(ROWS + 50, 5, density=0.5, format="csr", dtype=np.float32, random_state=rng)
+    X.data[X.indptr[ROWS + 7]] = np.nan
     adata = ad.AnnData(X, obs={"batch": np.repeat(["a", "b"], [900, X.shape[0] - 900])})
     adata.write_zarr(tmp_path / "x.zarr")
     assert integrate(tmp_path / "x.zarr", tmp_path / "out.zarr", "--lazy") == 2
     err = capsys.readouterr().err
-    assert f"adata.X, block 1 (rows {_blocks.ROWS} to {_blocks.ROWS + 49})," in err
-    assert f"row {_blocks.ROWS + 7}" in err
+    assert f"adata.X, block 1 (rows {ROWS} to {ROWS + 49})," in err
+    assert f"row {ROWS + 7}" in err
     assert [file.name for file in tmp_path.iterdir()] == ["x.zarr"]
 
 
@@ -221,7 +221,7 @@ def test_killed_runs_go_on(stores, tmp_path, monkeypatch, caplog, when):
     """And end as they would have; after the fit they do not train again."""
     options = ("--lazy", "--strength", "1", "--checkpoint", tmp_path / "checkpoint")
     with monkeypatch.context() as patched:
-        write = _container.write
+        write = write_container
         n_notes = {"sums": 2, "training": 3, "writing": 10**6}[when]
 
         def killing(path, *args):
@@ -234,7 +234,7 @@ def test_killed_runs_go_on(stores, tmp_path, monkeypatch, caplog, when):
         def killed(*args):
             raise Killed
 
-        patched.setattr(_container, "write", killing)
+        patched.setattr("scbatchnorm._persistence.checkpoint.write_container", killing)
         patched.setattr(_checkpoint, "_OFTEN", 0.0)
         if when == "writing":
             patched.setattr("scbatchnorm._data.store_copy._add", killed)

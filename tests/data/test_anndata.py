@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scbatchnorm import pp, tl
-from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data.adata import Keys, read_batches, read_features, write_integration
 
 # What str arrays of numpy hold: they drop NUL at the end.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6)
@@ -24,7 +24,7 @@ def holding(*columns) -> ad.AnnData:
 
 @given(st.lists(LABEL, min_size=1, max_size=30))
 def test_batches_are_told_apart_as_pandas_tells_them_apart(values):
-    names = _anndata.batches(holding(values), "key0")
+    names = read_batches(holding(values), "key0")
     assert names.dtype.kind == "U"
     expected = pd.factorize(pd.Series(values, dtype=object))[0]
     assert (pd.factorize(names)[0] == expected).all()
@@ -32,27 +32,27 @@ def test_batches_are_told_apart_as_pandas_tells_them_apart(values):
 
 @given(st.lists(TEXT, min_size=1, max_size=30))
 def test_words_name_themselves(values):
-    assert _anndata.batches(holding(values), "key0").tolist() == values
+    assert read_batches(holding(values), "key0").tolist() == values
 
 
 @given(st.lists(st.tuples(st.text("a| ", max_size=4), st.text("a| ", max_size=4)), min_size=1, max_size=30))
 def test_combinations_are_told_apart_whatever_the_names(pairs):
-    names = _anndata.batches(holding(*zip(*pairs, strict=True)), ["key0", "key1"])
+    names = read_batches(holding(*zip(*pairs, strict=True)), ["key0", "key1"])
     expected = pd.factorize(pd.Series(pairs, dtype=object))[0]
     assert (pd.factorize(names)[0] == expected).all()
 
 
 def test_names_of_combinations():
     adata = holding(["a", "a", "b"], [1, 2, 2])
-    assert _anndata.batches(adata, ["key0", "key1"]).tolist() == ["a | 1", "a | 2", "b | 2"]
-    assert _anndata.batches(adata, ("key1", "key0")).tolist() == ["1 | a", "2 | a", "2 | b"]
-    assert _anndata.batches(adata, ["key0"]).tolist() == ["a", "a", "b"]
+    assert read_batches(adata, ["key0", "key1"]).tolist() == ["a | 1", "a | 2", "b | 2"]
+    assert read_batches(adata, ("key1", "key0")).tolist() == ["1 | a", "2 | a", "2 | b"]
+    assert read_batches(adata, ["key0"]).tolist() == ["a", "a", "b"]
 
 
 def test_order_and_number_of_categories_do_not_matter():
     adata = holding(["b", "a", "b"])
     adata.obs["key0"] = pd.Categorical(adata.obs["key0"], categories=["z", "a", "b"])
-    assert _anndata.batches(adata, "key0").tolist() == ["b", "a", "b"]
+    assert read_batches(adata, "key0").tolist() == ["b", "a", "b"]
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
@@ -60,17 +60,17 @@ def test_order_and_number_of_categories_do_not_matter():
 def test_cells_without_a_batch_are_counted_and_named(missing, key):
     adata = holding(["a", missing, "b", missing], ["x"] * 4)
     with pytest.raises(ValueError, match=r"batch_key='key0' .* 2 of 4 cells have none .*: 1, 3\. Remove them"):
-        _anndata.batches(adata, key)
+        read_batches(adata, key)
 
 
 def test_keys():
-    assert _anndata.Keys.of(None) == _anndata.Keys("X_scbatchnorm", "scbatchnorm", "scbatchnorm")
-    assert _anndata.Keys.of("mine") == _anndata.Keys("mine", "mine", "mine")
+    assert Keys.of(None) == Keys("X_scbatchnorm", "scbatchnorm", "scbatchnorm")
+    assert Keys.of("mine") == Keys("mine", "mine", "mine")
 
 
 def test_features_of_genes(adata):
     adata.var["use"] = np.arange(40) < 5
-    found = _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
+    found = read_features(adata, layer=None, use_rep=None, mask_var="use")
     assert found.names.tolist() == [f"gene{i}" for i in range(5)]
     assert found.mask is not None
     assert found.mask.tolist() == adata.var["use"].tolist()
@@ -80,35 +80,35 @@ def test_features_of_genes(adata):
 @pytest.mark.parametrize("other", [None, {}, "data.h5ad", pd.DataFrame(), ad.AnnData], ids=str)
 def test_what_is_no_anndata(other):
     with pytest.raises(TypeError, match=r"adata must be an AnnData; got "):
-        _anndata.batches(other, "batch")
+        read_batches(other, "batch")
     with pytest.raises(TypeError, match=r"adata must be an AnnData; got "):
-        _anndata.features(other, layer=None, use_rep=None, mask_var=None)
+        read_features(other, layer=None, use_rep=None, mask_var=None)
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, {1}, np.zeros(2)], ids=str)
 def test_batches_that_cannot_be_told_apart(value):
     with pytest.raises(ValueError, match=r"batch_key='key0' must hold values that can be told apart.*unhashable"):
-        _anndata.batches(holding(["a", value, "b"]), "key0")
+        read_batches(holding(["a", value, "b"]), "key0")
 
 
 @pytest.mark.parametrize("name", [["log"], np.array(["log"]), 3, {"log"}], ids=repr)
 def test_keys_that_are_no_words(name, adata):
     with pytest.raises(KeyError, match=r"layer=.* is not a key of adata\.layers"):
-        _anndata.features(adata, layer=name, use_rep=None, mask_var=None)
+        read_features(adata, layer=name, use_rep=None, mask_var=None)
     with pytest.raises(KeyError, match=r"use_rep=.* is not a key of adata\.obsm"):
-        _anndata.features(adata, layer=None, use_rep=name, mask_var=None)
+        read_features(adata, layer=None, use_rep=name, mask_var=None)
 
 
 @pytest.mark.parametrize("value", [[1], {}, "True", None, np.nan, 2, pd.NA], ids=repr)
 def test_choices_of_genes_that_are_none(value, adata):
     choices = np.array([True, 1, 0.0, np.True_] * 10, dtype=object)
     adata.var["use"] = choices
-    found = _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
+    found = read_features(adata, layer=None, use_rep=None, mask_var="use")
     assert found.names.tolist() == [f"gene{i}" for i in range(40) if i % 4 != 2]
     choices[5] = value
     adata.var["use"] = choices
     with pytest.raises(ValueError, match=r"adata\.var\['use'\] must hold True or False for each gene"):
-        _anndata.features(adata, layer=None, use_rep=None, mask_var="use")
+        read_features(adata, layer=None, use_rep=None, mask_var="use")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -118,7 +118,7 @@ def test_coordinates_that_are_not_finite_are_not_written(value, adata):
     with pytest.raises(
         ValueError, match="the model gives 1 of 90 cells coordinates that are not finite; nothing was written"
     ):
-        _anndata.write(adata, _anndata.Keys.of(None), embedding=embedding, loadings=None, record={})
+        write_integration(adata, Keys.of(None), embedding=embedding, loadings=None, record={})
     assert not adata.obsm
     assert not adata.uns
 

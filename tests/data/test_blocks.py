@@ -7,8 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 
-from scbatchnorm._data import blocks as _blocks
-from scbatchnorm._data.blocks import ROWS, InMemory, Notes
+from scbatchnorm._data.blocks import ROWS, InMemory, Notes, map_in_order
 from scbatchnorm._method import pca as _principal
 from scbatchnorm._persistence import checkpoint as _checkpoint
 
@@ -80,7 +79,7 @@ def test_results_come_in_order_and_threads_are_not_far_ahead(n_threads):
             assert i <= given + n_threads + 1
         return i
 
-    for i in _blocks.in_order(task, range(40), n_threads):
+    for i in map_in_order(task, range(40), n_threads):
         assert i == given
         given += 1
     assert sorted(taken) == list(range(40))
@@ -94,7 +93,7 @@ def test_an_error_in_a_block_reaches_the_caller():
         return i
 
     with pytest.raises(ValueError, match="block 3"):
-        list(_blocks.in_order(task, range(10), 2))
+        list(map_in_order(task, range(10), 2))
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.0])
@@ -105,7 +104,7 @@ def test_sums_over_blocks_are_not_added_up_again(brief, annotated, tmp_path, mon
     model = brief(strength=strength, max_cells_fit=1000, checkpoint=tmp_path / "run.checkpoint")
     expected = clone(model).set_params(checkpoint=None).fit(adata.X, batch).fingerprint()
     monkeypatch.setattr(_checkpoint, "_OFTEN", 0.0)
-    add_up, killed_at = _principal._Products.__call__, [2 * _blocks.ROWS]
+    add_up, killed_at = _principal._Products.__call__, [2 * ROWS]
 
     def dying(products, block, start):
         if start in killed_at and block.shape[0] > 1000:  # of all cells, not of the sketch

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._method.training import loop as _training
-from scbatchnorm._method.training import losses as _losses
 from scbatchnorm._method.training import trainer as _trainer
+from scbatchnorm._method.training.loop import train_network
+from scbatchnorm._method.training.losses import displacement_loss
 from scbatchnorm._runtime import progress as _progress
 from scbatchnorm._runtime.progress import tqdm
 
@@ -41,7 +41,7 @@ def train(settings=None, *, points=None, codes=None, seed=0, progress=False):
     if points is None:
         points, codes = cells()
     rng = np.random.default_rng(seed)
-    return _training.train(points, codes, settings or brief(), rng, device=CPU, progress=progress)
+    return train_network(points, codes, settings or brief(), rng, device=CPU, progress=progress)
 
 
 def weights(trained):
@@ -84,7 +84,7 @@ def on_update(monkeypatch, number, error):
 
 def on_step(monkeypatch, number, change):
     """Let `change` replace the displacement of the `number`-th step."""
-    displacement, count = _losses.displacement, 0
+    displacement, count = displacement_loss, 0
 
     def replaced(left, right, group):
         nonlocal count
@@ -92,7 +92,7 @@ def on_step(monkeypatch, number, change):
         value = displacement(left, right, group)
         return change(left, value) if count == number else value
 
-    monkeypatch.setattr(_losses, "displacement", replaced)
+    monkeypatch.setattr("scbatchnorm._method.training.trainer.displacement_loss", replaced)
 
 
 def not_finite(left, value):

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method.anchors import Anchors, Partners
+from scbatchnorm._method.anchors import (
+    Anchors,
+    Partners,
+    cells_per_batch,
+    clean_anchors,
+    find_anchors,
+    find_nearest,
+    l2_normalise,
+    offsets_in_rounds,
+    sketch_batches,
+    solve_offsets,
+)
 
 
 def pairs_of(anchors):
@@ -56,7 +67,7 @@ def test_find_is_brute_force(batch_sizes, k, seed):
     rng = np.random.default_rng(seed)
     codes = rng.permutation(np.repeat(np.arange(len(batch_sizes)), batch_sizes))
     points = rng.normal(size=(len(codes), 3)).astype(np.float32)
-    found, expected = _anchors.find(points, codes, k), mutual_neighbours(points, codes, k)
+    found, expected = find_anchors(points, codes, k), mutual_neighbours(points, codes, k)
     assert len(found) == len(expected)
     assert pairs_of(found) == set(expected)
     numbers: dict[int, tuple[int, int]] = {}
@@ -69,17 +80,17 @@ def test_find_ignores_the_length_of_cells():
     rng = np.random.default_rng(0)
     points, codes = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
     scaled = points * rng.uniform(0.1, 10, (60, 1)).astype(np.float32)
-    assert pairs_of(_anchors.find(points, codes, 5)) == pairs_of(_anchors.find(scaled, codes, 5))
+    assert pairs_of(find_anchors(points, codes, 5)) == pairs_of(find_anchors(scaled, codes, 5))
 
 
 def test_find_pairs_copies_with_each_other():
     points, codes, _ = paired(np.random.default_rng(0).normal(size=(40, 5)), np.zeros((3, 5)))
-    found = _anchors.find(points, codes, 1)
+    found = find_anchors(points, codes, 1)
     assert pairs_of(found) == {(u * 40 + i, v * 40 + i) for i in range(40) for u, v in combinations(range(3), 2)}
 
 
 def test_find_in_one_batch_is_empty():
-    found = _anchors.find(np.ones((5, 2), np.float32), np.zeros(5, dtype=int), 5)
+    found = find_anchors(np.ones((5, 2), np.float32), np.zeros(5, dtype=int), 5)
     assert len(found) == 0
     assert list(found.groups()) == []
 
@@ -98,7 +109,7 @@ def test_nearest_is_that_of_sklearn(k):
     rng = np.random.default_rng(0)
     query = rng.normal(size=(_anchors._ROWS + 10, 4)).astype(np.float32)
     reference = rng.normal(size=(90, 4)).astype(np.float32)
-    found = _anchors.nearest(query, reference, k)
+    found = find_nearest(query, reference, k)
     distances, expected = NearestNeighbors(n_neighbors=min(k, 90)).fit(reference).kneighbors(query)
     assert found.shape == expected.shape
     # Positions may be swapped where distances are equal to within single precision.
@@ -108,17 +119,17 @@ def test_nearest_is_that_of_sklearn(k):
 
 
 def test_unit_has_length_one_and_keeps_zeros():
-    unit = _anchors.unit(np.array([[3, 4], [0, 0], [1e-3, 0]], dtype=np.float32))
+    unit = l2_normalise(np.array([[3, 4], [0, 0], [1e-3, 0]], dtype=np.float32))
     np.testing.assert_allclose(unit, np.array([[0.6, 0.8], [0, 0], [1, 0]]), rtol=1e-6)
 
 
 @given(st.integers(1, 1000))
 def test_cells_per_batch_are_bounded(n_batches):
     """At least enough to find anchors among, and else not more in all than pairs can be formed of."""
-    n = _anchors.per_batch(n_batches)
+    n = cells_per_batch(n_batches)
     assert _anchors._AT_LEAST <= n <= _anchors._PER_BATCH
     assert n == _anchors._AT_LEAST or n * n_batches <= _anchors._IN_ALL
-    assert n >= _anchors.per_batch(n_batches + 1)
+    assert n >= cells_per_batch(n_batches + 1)
 
 
 @settings(deadline=None, max_examples=30)
@@ -126,15 +137,15 @@ def test_cells_per_batch_are_bounded(n_batches):
 def test_sketch_takes_up_to_so_many_of_each_batch(batch_sizes, limit, seed):
     rng = np.random.default_rng(seed)
     codes = rng.permutation(np.repeat(np.arange(len(batch_sizes)), batch_sizes))
-    rows = _anchors.sketch(codes, limit, np.random.default_rng(seed))
+    rows = sketch_batches(codes, limit, np.random.default_rng(seed))
     assert (np.diff(rows) > 0).all()
     assert np.bincount(codes[rows]).tolist() == [min(n, limit) for n in batch_sizes]
-    assert np.array_equal(rows, _anchors.sketch(codes, limit, np.random.default_rng(seed)))
+    assert np.array_equal(rows, sketch_batches(codes, limit, np.random.default_rng(seed)))
 
 
 def test_sketch_is_drawn_uniformly():
     rng, codes = np.random.default_rng(0), np.repeat([0, 1], [50, 5])
-    drawn = np.bincount(np.concatenate([_anchors.sketch(codes, 10, rng) for _ in range(2000)]), minlength=55) / 2000
+    drawn = np.bincount(np.concatenate([sketch_batches(codes, 10, rng) for _ in range(2000)]), minlength=55) / 2000
     np.testing.assert_allclose(drawn, np.where(codes == 0, 0.2, 1), atol=0.05)
 
 
@@ -142,8 +153,8 @@ def test_sketch_is_drawn_uniformly():
 def test_clean_drops_the_share_asked_for_in_each_pair_of_batches(displaced, dissimilar):
     rng = np.random.default_rng(0)
     points, codes = rng.normal(size=(300, 5)).astype(np.float32), np.repeat([0, 1, 2], [150, 100, 50])
-    anchors = _anchors.find(points, codes, 5)
-    kept = _anchors.clean(anchors, points, displaced=displaced, dissimilar=dissimilar)
+    anchors = find_anchors(points, codes, 5)
+    kept = clean_anchors(anchors, points, displaced=displaced, dissimilar=dissimilar)
     assert pairs_of(kept) <= pairs_of(anchors)
     for g in np.unique(anchors.group):
         n = int((anchors.group == g).sum())
@@ -155,9 +166,9 @@ def test_clean_drops_the_share_asked_for_in_each_pair_of_batches(displaced, diss
 def test_clean_drops_the_least_similar():
     rng = np.random.default_rng(0)
     points, codes = rng.normal(size=(200, 5)).astype(np.float32), np.arange(200) % 2
-    anchors = _anchors.find(points, codes, 5)
-    cosine = (_anchors.unit(points)[anchors.left] * _anchors.unit(points)[anchors.right]).sum(axis=1)
-    kept = _anchors.clean(anchors, points, displaced=0, dissimilar=0.25)
+    anchors = find_anchors(points, codes, 5)
+    cosine = (l2_normalise(points)[anchors.left] * l2_normalise(points)[anchors.right]).sum(axis=1)
+    kept = clean_anchors(anchors, points, displaced=0, dissimilar=0.25)
     highest = np.argsort(-cosine)[: len(kept)]
     assert pairs_of(kept) == pairs_of(anchors[highest])
 
@@ -169,14 +180,14 @@ def test_clean_drops_wrong_pairs_first():
     points, _, anchors = paired(base, [np.zeros(4), [0, 1, 0, 0]])
     wrong = rng.choice(200, 10, replace=False)
     points[200 + wrong] += np.array([[0, -1, 0, 0], [0, 0, 1, -1]], dtype=np.float32)[np.arange(10) % 2]
-    kept = _anchors.clean(anchors, points, displaced=0.05, dissimilar=0)
+    kept = clean_anchors(anchors, points, displaced=0.05, dissimilar=0)
     assert sorted(kept.left) == sorted(set(range(200)) - set(wrong))
 
 
 def test_clean_without_anchors():
     empty = np.empty(0, dtype=np.intp)
     assert (
-        len(_anchors.clean(Anchors(empty, empty, empty), np.ones((3, 2), np.float32), displaced=0.2, dissimilar=0.1))
+        len(clean_anchors(Anchors(empty, empty, empty), np.ones((3, 2), np.float32), displaced=0.2, dissimilar=0.1))
         == 0
     )
 
@@ -188,7 +199,7 @@ def test_offsets_recover_shifts(n_batches):
     shifts = rng.normal(size=(n_batches, 4))
     points, _, anchors = paired(rng.normal(size=(30, 4)), shifts)
     np.testing.assert_allclose(
-        _anchors.offsets(anchors, points, n_batches), shifts - shifts.mean(axis=0), rtol=1e-4, atol=1e-5
+        solve_offsets(anchors, points, n_batches), shifts - shifts.mean(axis=0), rtol=1e-4, atol=1e-5
     )
 
 
@@ -197,14 +208,14 @@ def test_offsets_pass_over_a_batch_between():
     shifts = np.array([[0.0, 0], [1, -1], [5, 2]])
     points, _, anchors = paired(np.random.default_rng(0).normal(size=(30, 2)), shifts)
     chain = anchors[np.flatnonzero(anchors.group != 2)]
-    np.testing.assert_allclose(_anchors.offsets(chain, points, 3), shifts - shifts.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(solve_offsets(chain, points, 3), shifts - shifts.mean(axis=0), atol=1e-5)
 
 
 def test_offsets_are_not_moved_by_a_minority_of_wrong_anchors():
     shifts = np.array([[0.0, 0, 0], [1, 2, 3]])
     points, _, anchors = paired(np.random.default_rng(0).normal(0, 0.1, (51, 3)), shifts)
     points[51:71] += 100
-    difference = np.diff(_anchors.offsets(anchors, points, 2), axis=0)[0]
+    difference = np.diff(solve_offsets(anchors, points, 2), axis=0)[0]
     np.testing.assert_allclose(difference, shifts[1], atol=0.5)
 
 
@@ -215,7 +226,7 @@ def test_offsets_weigh_pairs_of_batches_by_the_root_of_their_anchors():
     points = points + rng.normal(size=points.shape).astype(np.float32)
     n = {1: 100, 2: 4, 5: 25}
     kept = anchors[np.concatenate([np.flatnonzero(anchors.group == g)[:m] for g, m in n.items()])]
-    found = _anchors.offsets(kept, points, 3)
+    found = solve_offsets(kept, points, 3)
     gradient = np.zeros((3, 3))
     for g, m in n.items():
         u, v = divmod(g, 3)
@@ -234,13 +245,13 @@ def test_offsets_of_batches_without_anchors():
     shifts = np.array([[0.0, 1], [2, 3], [100, 100]])
     points, _, anchors = paired(np.random.default_rng(0).normal(size=(20, 2)), shifts)
     two = anchors[np.flatnonzero(anchors.group == 1)]
-    np.testing.assert_allclose(_anchors.offsets(two, points, 3), [[-1, -1], [1, 1], [0, 0]], atol=1e-4)
+    np.testing.assert_allclose(solve_offsets(two, points, 3), [[-1, -1], [1, 1], [0, 0]], atol=1e-4)
     shifts = np.array([[0.0], [2], [0], [10]])
     points, _, anchors = paired(np.random.default_rng(0).normal(size=(20, 1)), shifts)
     islands = anchors[np.flatnonzero((anchors.group == 1) | (anchors.group == 11))]
-    np.testing.assert_allclose(_anchors.offsets(islands, points, 4)[:, 0], [-1, 1, -5, 5], atol=1e-4)
+    np.testing.assert_allclose(solve_offsets(islands, points, 4)[:, 0], [-1, 1, -5, 5], atol=1e-4)
     empty = np.empty(0, dtype=np.intp)
-    np.testing.assert_allclose(_anchors.offsets(Anchors(empty, empty, empty), points, 4), 0, atol=1e-12)
+    np.testing.assert_allclose(solve_offsets(Anchors(empty, empty, empty), points, 4), 0, atol=1e-12)
 
 
 def unequal(seed=0):
@@ -258,7 +269,7 @@ def test_align_finds_the_shift_of_unequal_batches():
     """Shared states decide: means of the batches would take composition for a batch effect."""
     points, codes, shift = unequal()
     scores = np.concatenate([(p - p.mean(axis=0)) / p.std(axis=0) for p in (points[:300], points[300:])])
-    found = _anchors.align(points, scores, codes, 5, np.random.default_rng(0))
+    found = offsets_in_rounds(points, scores, codes, 5, np.random.default_rng(0))
     error = np.abs(found[1] - found[0] - shift).max()
     by_mean = np.abs(points[300:].mean(axis=0) - points[:300].mean(axis=0) - shift).max()
     np.testing.assert_allclose(found.sum(axis=0), 0, atol=1e-4)
@@ -269,13 +280,13 @@ def test_align_finds_the_shift_of_unequal_batches():
 
 def test_align_is_reproducible():
     points, codes, _ = unequal()
-    one, other = (_anchors.align(points, points, codes, 5, np.random.default_rng(4)) for _ in range(2))
+    one, other = (offsets_in_rounds(points, points, codes, 5, np.random.default_rng(4)) for _ in range(2))
     assert np.array_equal(one, other)
 
 
 def test_align_of_one_cell_against_many():
     points = np.random.default_rng(0).normal(size=(31, 3)).astype(np.float32)
-    found = _anchors.align(points, points, np.arange(31) // 30, 5, np.random.default_rng(0))
+    found = offsets_in_rounds(points, points, np.arange(31) // 30, 5, np.random.default_rng(0))
     assert np.isfinite(found).all()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scbatchnorm._method import coherence as _coherence
+from scbatchnorm._method.coherence import coherence_by_chance, coherence_ratios, find_nearest_pairs, measure_coherence
 from tests.helpers.states import states
 
 
@@ -33,7 +33,7 @@ def test_ratios_are_brute_force():
     left, right = np.arange(70), 70 + rng.integers(50, size=70)
     around = rng.integers(70, size=(70, 12))
     around = np.array([rng.permutation(70)[:12] for _ in around])
-    found = _coherence.ratios(points, left, right, around)
+    found = coherence_ratios(points, left, right, around)
     np.testing.assert_allclose(found, ratios(points, left, right, around), rtol=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_nearest_pairs_are_brute_force():
         points = rng.normal(size=(2 * n, 4)).astype(np.float32)
         middle = points[:n] + points[n:]
         expected = [np.argsort(((middle - m) ** 2).sum(axis=1))[:k] for m in middle]
-        found = _coherence.nearest_pairs(points, np.arange(n), n + np.arange(n))
+        found = find_nearest_pairs(points, np.arange(n), n + np.arange(n))
         assert [set(row) for row in found] == [set(row) for row in expected]
 
 
@@ -52,14 +52,14 @@ def test_ratios_of_pairs_that_share_a_partner():
     """Displacements to one and the same cell are one draw: alone they are no evidence, however much they agree."""
     rng = np.random.default_rng(0)
     points = np.vstack([rng.normal(size=(20, 4)) + 10, np.zeros((1, 4))])
-    np.testing.assert_allclose(_coherence.ratios(points, np.arange(20), np.full(20, 20), all_around(20)), 1)
+    np.testing.assert_allclose(coherence_ratios(points, np.arange(20), np.full(20, 20), all_around(20)), 1)
 
 
 def test_ratios_of_a_common_displacement():
     """n displacements that are all the same are n times their expectation under random signs."""
     base = np.random.default_rng(0).normal(size=(20, 4))
     points = np.vstack([base, base + [3, 0, 0, 0]])
-    found = _coherence.ratios(points, np.arange(20), 20 + np.arange(20), all_around(20))
+    found = coherence_ratios(points, np.arange(20), 20 + np.arange(20), all_around(20))
     np.testing.assert_allclose(found, 20, rtol=1e-6)
 
 
@@ -71,14 +71,14 @@ def test_ratios_under_random_signs_average_to_one():
     for _ in range(300):
         signed = step * rng.choice([-1, 1], size=(25, 1))
         points = np.vstack([signed, -signed])  # no two pairs share a cell
-        found.append(_coherence.ratios(points, np.arange(25), 25 + np.arange(25), all_around(25))[0])
+        found.append(coherence_ratios(points, np.arange(25), 25 + np.arange(25), all_around(25))[0])
     assert np.mean(found) == pytest.approx(1, abs=0.15)
 
 
 def test_evidence_grows_with_the_shift():
     codes = np.arange(800) % 2
     shift = codes[:, None] * np.eye(10, dtype=np.float32)[0]
-    found = [_coherence.find(states(800) + s * shift, codes, np.random.default_rng(0)).low for s in (0, 1, 2)]
+    found = [measure_coherence(states(800) + s * shift, codes, np.random.default_rng(0)).low for s in (0, 1, 2)]
     assert found[0] < found[1] < found[2]
 
 
@@ -87,14 +87,14 @@ def test_evidence_ignores_units_and_axes():
     points, codes = states(400), np.arange(400) % 2
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(10, 10)))[0]
     turned = (7 * points @ rotation).astype(np.float32)
-    one, other = (_coherence.find(p, codes, np.random.default_rng(0)).low for p in (points, turned))
+    one, other = (measure_coherence(p, codes, np.random.default_rng(0)).low for p in (points, turned))
     assert other == pytest.approx(one, rel=0.01)
 
 
 def test_evidence_names_cells_of_the_whole_data():
     """Also where only a part of the cells was looked at; each cell once for each other batch."""
     codes = np.arange(3600) % 3
-    evidence = _coherence.find(states(3600), codes, np.random.default_rng(0))
+    evidence = measure_coherence(states(3600), codes, np.random.default_rng(0))
     assert np.array_equal(evidence.group, codes[evidence.left] * 3 + codes[evidence.right])
     assert (codes[evidence.left] != codes[evidence.right]).all()
     assert len(np.unique(np.stack([evidence.left, evidence.group]), axis=1).T) == len(evidence)
@@ -104,13 +104,13 @@ def test_evidence_names_cells_of_the_whole_data():
 def test_chance_brackets_what_halves_give():
     """Few pairs of a split of one batch are above the bound for pairs, none of its summaries above theirs."""
     points, codes = states(1600), np.repeat([0, 1], 800)
-    chance = _coherence.by_chance(points, codes, np.random.default_rng(0))
+    chance = coherence_by_chance(points, codes, np.random.default_rng(0))
     assert chance is not None
     assert 0.9 < chance.middle < 1.3
     assert chance.middle < chance.high < chance.peak
     for seed in range(5):
         halves = np.random.default_rng(100 + seed).integers(2, size=800)
-        evidence = _coherence.find(points[:800], halves, np.random.default_rng(seed))
+        evidence = measure_coherence(points[:800], halves, np.random.default_rng(seed))
         assert evidence.low < chance.low
         assert evidence.coherence.max() < chance.peak
         assert (evidence.coherence > chance.high).mean() < 0.3
@@ -120,7 +120,7 @@ def test_chance_does_not_depend_on_the_batch_effect():
     """It is taken within batches."""
     points, codes = states(1600), np.repeat([0, 1], 800)
     far = points + 5 * codes[:, None].astype(np.float32)
-    near, far = (_coherence.by_chance(p, codes, np.random.default_rng(0)) for p in (points, far))
+    near, far = (coherence_by_chance(p, codes, np.random.default_rng(0)) for p in (points, far))
     assert near is not None
     assert far is not None
     assert far.low == pytest.approx(near.low, rel=0.15)
@@ -128,11 +128,11 @@ def test_chance_does_not_depend_on_the_batch_effect():
 
 
 def test_batches_too_small_to_split_say_nothing():
-    assert _coherence.by_chance(states(60), np.arange(60) % 2, np.random.default_rng(0)) is None
-    assert _coherence.by_chance(states(300), np.arange(300) % 2, np.random.default_rng(0)) is not None
+    assert coherence_by_chance(states(60), np.arange(60) % 2, np.random.default_rng(0)) is None
+    assert coherence_by_chance(states(300), np.arange(300) % 2, np.random.default_rng(0)) is not None
 
 
 def test_one_batch_has_no_evidence():
-    evidence = _coherence.find(states(50), np.zeros(50, dtype=int), np.random.default_rng(0))
+    evidence = measure_coherence(states(50), np.zeros(50, dtype=int), np.random.default_rng(0))
     assert len(evidence) == 0
     assert np.isnan(evidence.low)

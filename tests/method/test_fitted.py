@@ -10,7 +10,6 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._method import calibration as _calibration
 from scbatchnorm._persistence import record as _record
 from scbatchnorm._persistence import restore as _restore
 from scbatchnorm.nn import MixedBatchNorm
@@ -108,7 +107,7 @@ def test_recalibration_that_fails_changes_nothing(model, fitted, X, batch, monke
             parameter.zero_()
         raise MemoryError
 
-    monkeypatch.setattr(_calibration, "calibrate", fail)
+    monkeypatch.setattr("scbatchnorm._fitted.calibrate_statistics", fail)
     with pytest.raises(MemoryError):
         model.recalibrate(X, batch)
     with pytest.raises(ValueError, match="z was not among them"):

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from scbatchnorm._method.training.flat import flatten
+from scbatchnorm._method.training.flat import flatten_parameters
 
 
 def network():
@@ -22,7 +22,7 @@ def network():
 def test_values_and_gradients_are_shared():
     net, x = network()
     before = [p.detach().clone() for p in net.parameters()]
-    whole = flatten(list(net.parameters()))
+    whole = flatten_parameters(list(net.parameters()))
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
     net(x).square().sum().backward()
     learned = whole.grad
@@ -39,7 +39,7 @@ def test_values_and_gradients_are_shared():
 def test_steps_are_those_of_the_parameters():
     (one, x), (other, _) = network(), network()
     alone = torch.optim.AdamW(one.parameters(), lr=0.1)
-    together = torch.optim.AdamW([flatten(list(other.parameters()))], lr=0.1)
+    together = torch.optim.AdamW([flatten_parameters(list(other.parameters()))], lr=0.1)
     for _ in range(5):
         for net, optimizer in ((one, alone), (other, together)):
             optimizer.zero_grad(set_to_none=False)
@@ -51,7 +51,7 @@ def test_steps_are_those_of_the_parameters():
 
 def test_copies_are_on_their_own():
     net, _ = network()
-    whole = flatten(list(net.parameters()))
+    whole = flatten_parameters(list(net.parameters()))
     copied = copy.deepcopy(net)
     with torch.no_grad():
         whole.zero_()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scbatchnorm._method.training import losses as _losses
+from scbatchnorm._method.training.losses import displacement_loss, pairwise_domain_loss, reverse_gradient
 
 
 def weights(left, right, group):
@@ -33,7 +34,7 @@ def anchors(n=60, d=4, n_groups=2, seed=0):
 
 
 def displacement(left, right, group):
-    found = _losses.displacement(torch.as_tensor(left), torch.as_tensor(right), torch.as_tensor(group))
+    found = displacement_loss(torch.as_tensor(left), torch.as_tensor(right), torch.as_tensor(group))
     assert found.shape == ()
     return float(found)
 
@@ -115,7 +116,7 @@ def test_gradient_is_that_of_the_smoothed_square_with_a_fixed_kernel():
     left, right, group = anchors()
     kernel = torch.from_numpy(weights(left, right, group))
     a, b = (torch.tensor(side, requires_grad=True) for side in (left, right))
-    found = torch.autograd.grad(_losses.displacement(a, b, torch.from_numpy(group)), (a, b))
+    found = torch.autograd.grad(displacement_loss(a, b, torch.from_numpy(group)), (a, b))
     expected = torch.autograd.grad((kernel @ (a - b)).square().sum(1).mean(), (a, b))
     for side in (0, 1):
         assert found[side].abs().max() > 1e-3
@@ -128,7 +129,7 @@ def test_following_the_gradient_brings_batches_together():
     right = right + 2
     left.requires_grad_()
     for _ in range(50):
-        (gradient,) = torch.autograd.grad(_losses.displacement(left, right, group), left)
+        (gradient,) = torch.autograd.grad(displacement_loss(left, right, group), left)
         left = (left - 5 * gradient).detach().requires_grad_()
     assert (left - right).mean(0).abs().max() < 0.5
 
@@ -137,7 +138,7 @@ def test_following_the_gradient_brings_batches_together():
 def test_reverse_gradient(weight):
     """The value passes unchanged, the gradient turned round and weighted."""
     x = torch.tensor([[1.0, -2.0], [0.5, 3.0]], requires_grad=True)
-    out = _losses.reverse_gradient(x, weight)
+    out = reverse_gradient(x, weight)
     torch.testing.assert_close(out, x, rtol=0, atol=0)
     out.pow(2).sum().backward()
     torch.testing.assert_close(x.grad, -weight * 2 * x.detach())
@@ -146,7 +147,7 @@ def test_reverse_gradient(weight):
 def test_reverse_gradient_sets_players_against_each_other():
     """What is behind it ascends the loss that what is in front of it descends."""
     x, w = torch.tensor([2.0], requires_grad=True), torch.tensor([3.0], requires_grad=True)
-    (w * _losses.reverse_gradient(x, 0.5)).sum().backward()
+    (w * reverse_gradient(x, 0.5)).sum().backward()
     assert w.grad is not None and x.grad is not None
     assert w.grad.item() == 2
     assert x.grad.item() == -1.5
@@ -158,21 +159,21 @@ def test_discrimination_of_two_batches_is_a_weighted_cross_entropy():
     weight = torch.as_tensor(rng.random(40))
     other = torch.zeros(40, 2, dtype=torch.float64).scatter(1, 1 - codes[:, None], weight[:, None])
     expected = (weight * torch.nn.functional.cross_entropy(guess, codes, reduction="none")).mean()
-    torch.testing.assert_close(_losses.discrimination(guess, codes, other), expected)
+    torch.testing.assert_close(pairwise_domain_loss(guess, codes, other), expected)
 
 
 @pytest.mark.parametrize("n_batches", [2, 3, 8])
 def test_discrimination_by_guessing_costs_what_a_cross_entropy_does(n_batches):
     codes = torch.arange(40) % n_batches
     weight = (1 - torch.eye(n_batches)[codes]) / (n_batches - 1)
-    found = _losses.discrimination(torch.zeros(40, n_batches), codes, weight)
+    found = pairwise_domain_loss(torch.zeros(40, n_batches), codes, weight)
     assert float(found) == pytest.approx(np.log(n_batches))
 
 
 def test_discrimination_asks_a_cell_only_about_its_counterparts():
     """A batch without weight may be guessed or not: no loss and no gradient."""
     guess = torch.tensor([[0.0, 1.0, 5.0]], requires_grad=True)
-    found = _losses.discrimination(guess, torch.tensor([0]), torch.tensor([[0.0, 1.0, 0.0]]))
+    found = pairwise_domain_loss(guess, torch.tensor([0]), torch.tensor([[0.0, 1.0, 0.0]]))
     assert float(found.detach()) == pytest.approx(np.log2(3) * np.log1p(math.e))
     (gradient,) = torch.autograd.grad(found, guess)
     own, counterpart, other = gradient[0].tolist()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scbatchnorm._method.training import minibatches as _minibatch
+from scbatchnorm._method.training.minibatches import COMPOSITIONS, draw_minibatches, mixed_minibatches
 
 # Batch sizes from a single cell to several minibatches, in one list: a few batches or more than fit into a minibatch.
 BATCH_SIZES = st.lists(st.one_of(st.just(1), st.integers(1, 5), st.integers(1, 400)), min_size=1, max_size=30)
@@ -34,7 +34,7 @@ def n_minibatches(codes, size):
 
 def test_every_batch_has_its_share_everywhere():
     codes = codes_of([640, 320, 64])
-    minibatches = _minibatch.mixed(codes, 128, np.random.default_rng(0))
+    minibatches = mixed_minibatches(codes, 128, np.random.default_rng(0))
     assert (by_batch(codes, minibatches) == [80, 40, 8]).all()
     assert np.array_equal(np.sort(np.concatenate(minibatches)), np.arange(1024))
 
@@ -43,7 +43,7 @@ def test_every_batch_has_its_share_everywhere():
 @given(BATCH_SIZES, SIZES, st.integers(0, 5))
 def test_never_a_single_row_of_a_batch(batch_sizes, size, seed):
     codes = codes_of(batch_sizes, seed)
-    rows = by_batch(codes, _minibatch.mixed(codes, size, np.random.default_rng(seed)))
+    rows = by_batch(codes, mixed_minibatches(codes, size, np.random.default_rng(seed)))
     assert not (rows == 1).any()
 
 
@@ -52,7 +52,9 @@ def test_never_a_single_row_of_a_batch(batch_sizes, size, seed):
 def test_every_cell_is_dealt_as_often_as_documented(batch_sizes, size, seed):
     """Once; where a batch has less than two cells a minibatch, floor or ceil of its rows per cell."""
     codes = codes_of(batch_sizes, seed)
-    seen = np.bincount(np.concatenate(_minibatch.mixed(codes, size, np.random.default_rng(seed))), minlength=len(codes))
+    seen = np.bincount(
+        np.concatenate(mixed_minibatches(codes, size, np.random.default_rng(seed))), minlength=len(codes)
+    )
     everywhere = 2 * len(batch_sizes) <= size
     for level, n in enumerate(batch_sizes):
         rows = max(n, 2 * n_minibatches(codes, size)) if everywhere else max(n, 2)
@@ -66,7 +68,7 @@ def test_every_cell_is_dealt_as_often_as_documented(batch_sizes, size, seed):
 def test_rows_of_a_batch_are_within_one_of_its_quota(batch_sizes, size, seed):
     """floor or ceil of n / M; 2 where that is less; 0 is possible only if 2 of every batch do not fit."""
     codes = codes_of(batch_sizes, seed)
-    minibatches = _minibatch.mixed(codes, size, np.random.default_rng(seed))
+    minibatches = mixed_minibatches(codes, size, np.random.default_rng(seed))
     m = n_minibatches(codes, size)
     fits = 2 * len(batch_sizes) <= size
     if fits:
@@ -84,7 +86,7 @@ def test_rows_of_a_batch_are_within_one_of_its_quota(batch_sizes, size, seed):
 @given(BATCH_SIZES, SIZES, st.integers(0, 5))
 def test_minibatches_are_about_equally_large(batch_sizes, size, seed):
     codes = codes_of(batch_sizes, seed)
-    lengths = [len(m) for m in _minibatch.mixed(codes, size, np.random.default_rng(seed))]
+    lengths = [len(m) for m in mixed_minibatches(codes, size, np.random.default_rng(seed))]
     # Pieces of two or three rows cannot be spread more evenly than to within one piece.
     assert np.ptp(lengths) <= (1 if 2 * len(batch_sizes) <= size else 3)
 
@@ -94,7 +96,7 @@ def test_minibatches_are_about_equally_large(batch_sizes, size, seed):
 def test_hundred_batches_take_turns(batch_sizes, seed):
     """100 batches do not fit twice into 128 rows: no row is alone, no cell is left out or repeated."""
     codes = codes_of(batch_sizes, seed)
-    minibatches = _minibatch.mixed(codes, 128, np.random.default_rng(seed))
+    minibatches = mixed_minibatches(codes, 128, np.random.default_rng(seed))
     rows = by_batch(codes, minibatches)
     assert not (rows == 1).any()
     assert np.ptp(rows.sum(axis=1)) <= 3
@@ -105,12 +107,12 @@ def test_hundred_batches_take_turns(batch_sizes, seed):
 
 def test_fewer_cells_than_a_minibatch():
     codes = np.array([0, 0, 1, 1, 1])
-    (only,) = _minibatch.mixed(codes, 128, np.random.default_rng(0))
+    (only,) = mixed_minibatches(codes, 128, np.random.default_rng(0))
     assert sorted(only) == [0, 1, 2, 3, 4]
 
 
 def test_batch_of_one_cell_enters_twice():
-    (only,) = _minibatch.mixed(np.array([0, 0, 0, 1]), 128, np.random.default_rng(0))
+    (only,) = mixed_minibatches(np.array([0, 0, 0, 1]), 128, np.random.default_rng(0))
     assert sorted(only) == [0, 1, 2, 3, 3]
 
 
@@ -118,7 +120,7 @@ def test_batch_of_one_cell_enters_twice():
 @given(st.integers(2, 2000), st.sampled_from([4, 5, 32, 128]), st.integers(0, 5))
 def test_shuffled_deals_every_cell_once(n_cells, size, seed):
     codes = np.random.default_rng(seed).integers(3, size=n_cells)
-    minibatches = _minibatch.epoch(codes, size, np.random.default_rng(seed), composition="shuffled")
+    minibatches = draw_minibatches(codes, size, np.random.default_rng(seed), composition="shuffled")
     lengths = [len(m) for m in minibatches]
     assert np.array_equal(np.sort(np.concatenate(minibatches)), np.arange(n_cells))
     assert np.ptp(lengths) <= 1
@@ -129,7 +131,7 @@ def test_shuffled_deals_every_cell_once(n_cells, size, seed):
 def test_shuffled_ignores_the_batches():
     """Sorted cells are mixed, and not by quota: the composition varies as in draws without replacement."""
     codes = np.repeat([0, 1], 6400)
-    minibatches = _minibatch.epoch(codes, 128, np.random.default_rng(0), composition="shuffled")
+    minibatches = draw_minibatches(codes, 128, np.random.default_rng(0), composition="shuffled")
     share = by_batch(codes, minibatches)[:, 0] / 128
     assert share.mean() == pytest.approx(0.5)
     assert share.std() == pytest.approx(math.sqrt(0.25 / 128), rel=0.3)
@@ -139,7 +141,7 @@ def test_shuffled_ignores_the_batches():
 @given(st.lists(st.integers(2, 300), min_size=1, max_size=10), SIZES, st.integers(0, 5))
 def test_single_never_mixes_batches(batch_sizes, size, seed):
     codes = codes_of(batch_sizes, seed)
-    minibatches = _minibatch.epoch(codes, size, np.random.default_rng(seed), composition="single")
+    minibatches = draw_minibatches(codes, size, np.random.default_rng(seed), composition="single")
     assert all(len(set(codes[m])) == 1 for m in minibatches)
     assert min(len(m) for m in minibatches) >= 2
     assert np.array_equal(np.sort(np.concatenate(minibatches)), np.arange(len(codes)))
@@ -147,7 +149,7 @@ def test_single_never_mixes_batches(batch_sizes, size, seed):
 
 def test_single_draws_batches_in_random_order():
     codes = np.repeat([0, 1], 1280)
-    minibatches = _minibatch.epoch(codes, 128, np.random.default_rng(0), composition="single")
+    minibatches = draw_minibatches(codes, 128, np.random.default_rng(0), composition="single")
     assert len(minibatches) == 20
     order = [codes[m][0] for m in minibatches]
     assert 1 < np.abs(np.diff(order)).sum()
@@ -157,7 +159,7 @@ def test_single_draws_batches_in_random_order():
 def test_consecutive_takes_cells_as_they_follow_each_other(size):
     """In random order, so that one kind of cell after the other does not make the last ones count most."""
     codes = codes_of([100, 60])
-    minibatches = _minibatch.epoch(codes, size, np.random.default_rng(0), composition="consecutive")
+    minibatches = draw_minibatches(codes, size, np.random.default_rng(0), composition="consecutive")
     assert len(minibatches) == max(1, round(160 / size))
     assert all((np.diff(m) == 1).all() for m in minibatches)
     assert np.array_equal(np.sort(np.concatenate(minibatches)), np.arange(160))
@@ -165,14 +167,14 @@ def test_consecutive_takes_cells_as_they_follow_each_other(size):
         assert not np.array_equal(np.concatenate(minibatches), np.arange(160))
 
 
-@pytest.mark.parametrize("composition", _minibatch.COMPOSITIONS)
+@pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_pure_function_of_codes_and_rng(composition):
     codes = codes_of([300, 200, 40, 3, 1])
     before = codes.copy()
     np_state = repr(np.random.get_state())  # noqa: NPY002
 
     def deal(seed):
-        return _minibatch.epoch(codes, 64, np.random.default_rng(seed), composition=composition)
+        return draw_minibatches(codes, 64, np.random.default_rng(seed), composition=composition)
 
     first, again, other = deal(1), deal(1), deal(2)
     assert len(first) == len(again)
@@ -182,17 +184,17 @@ def test_pure_function_of_codes_and_rng(composition):
     assert repr(np.random.get_state()) == np_state  # noqa: NPY002
 
 
-@pytest.mark.parametrize("composition", _minibatch.COMPOSITIONS)
+@pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_epochs_differ(composition):
     """A generator that goes on deals differently in each epoch."""
     codes, rng = codes_of([300, 200]), np.random.default_rng(0)
-    first, second = (_minibatch.epoch(codes, 64, rng, composition=composition) for _ in range(2))
+    first, second = (draw_minibatches(codes, 64, rng, composition=composition) for _ in range(2))
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
 
 
 def test_codes_of_any_numbering():
     """Batches are told apart by their codes, whatever these are."""
     codes = codes_of([100, 30])
-    plain = _minibatch.mixed(codes, 32, np.random.default_rng(0))
-    spread = _minibatch.mixed(np.array([3, 17])[codes], 32, np.random.default_rng(0))
+    plain = mixed_minibatches(codes, 32, np.random.default_rng(0))
+    spread = mixed_minibatches(np.array([3, 17])[codes], 32, np.random.default_rng(0))
     assert all(np.array_equal(a, b) for a, b in zip(plain, spread, strict=True))

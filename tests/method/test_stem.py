@@ -13,12 +13,12 @@ from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 from threadpoolctl import threadpool_limits
 
-from scbatchnorm._method import pca as _principal
-from scbatchnorm._method import stem as _stem
+from scbatchnorm._method.pca import batchwise_scores
+from scbatchnorm._method.stem import Stem, fit_identity_stem, fit_stem
 
 
 def fit_pca(X, n_components, rng):
-    return _stem.fit(X, "pca", n_components, n_components, rng)[0]
+    return fit_stem(X, "pca", n_components, n_components, rng)[0]
 
 
 def expression(n=200, g=60, seed=0, *, rank=6):
@@ -114,10 +114,10 @@ def test_same_rng_same_stem():
     X = sparse.csr_matrix(expression())
     np_state = repr(np.random.get_state())  # noqa: NPY002
     one, other = (fit_pca(X, 5, np.random.default_rng(3)) for _ in range(2))
-    for field in dataclasses.fields(_stem.Stem):
+    for field in dataclasses.fields(Stem):
         assert np.array_equal(getattr(one, field.name), getattr(other, field.name))
     codes = np.arange(200) % 2
-    first, second = (_principal.batchwise_scores(X, codes, 5, np.random.default_rng(3)) for _ in range(2))
+    first, second = (batchwise_scores(X, codes, 5, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first, second)
     assert repr(np.random.get_state()) == np_state  # noqa: NPY002
 
@@ -128,7 +128,7 @@ def test_input_is_not_changed():
     codes = np.arange(200) % 2
     for matrix in (X, stored):
         fit_pca(matrix, 3, np.random.default_rng(0))
-        _principal.batchwise_scores(matrix, codes, 3, np.random.default_rng(0))
+        batchwise_scores(matrix, codes, 3, np.random.default_rng(0))
     assert np.array_equal(X, expression())
     assert np.array_equal(stored.toarray(), X)
 
@@ -139,7 +139,7 @@ def test_constant_genes_have_no_weight():
     np.testing.assert_allclose(stem.components[-5:], 0, atol=1e-5)
     np.testing.assert_allclose(stem.decode(stem.encode(X))[:, -5:], X[:, -5:], atol=1e-3)
     codes = np.arange(200) % 2
-    found = _principal.batchwise_scores(X, codes, 5, np.random.default_rng(0))
+    found = batchwise_scores(X, codes, 5, np.random.default_rng(0))
     expected = zscored_pca(expression(), codes, 5)
     np.testing.assert_allclose(up_to_sign(found, expected), expected, atol=0.02)
 
@@ -168,14 +168,14 @@ def test_batchwise_scores_of_batches_without_spread(kind):
     """Cells that equal all others of their batch are at its centre."""
     codes = np.arange(64) % 2
     X = kind(np.outer(1.0 + codes, np.arange(1, 9)).astype(np.float32))
-    np.testing.assert_allclose(_principal.batchwise_scores(X, codes, 4, np.random.default_rng(0)), 0, atol=1e-3)
+    np.testing.assert_allclose(batchwise_scores(X, codes, 4, np.random.default_rng(0)), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
 def test_identity_round_trip(kind):
     """The representation comes back in its own units; inside, it is centred and of mean variance 1."""
     X = np.random.default_rng(0).normal(3, [1, 2, 5], size=(100, 3)).astype(np.float32)
-    stem = _stem.fit_identity(kind(X))
+    stem = fit_identity_stem(kind(X))
     points = stem.encode(kind(X))
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-5)
     assert np.mean(points**2) == pytest.approx(1, rel=1e-5)
@@ -186,7 +186,7 @@ def test_identity_round_trip(kind):
 
 
 def test_identity_without_spread():
-    stem = _stem.fit_identity(np.full((5, 2), 3, dtype=np.float32))
+    stem = fit_identity_stem(np.full((5, 2), 3, dtype=np.float32))
     np.testing.assert_array_equal(stem.encode(np.full((5, 2), 3, dtype=np.float32)), 0)
     np.testing.assert_array_equal(stem.embed(np.zeros((1, 2), np.float32)), 3)
 
@@ -196,7 +196,7 @@ def test_batchwise_scores_are_pca_of_zscores(kind):
     X = expression()
     codes = np.random.default_rng(1).integers(3, size=len(X))
     X[codes == 1] *= 1.7
-    found = _principal.batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
+    found = batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
     expected = zscored_pca(X, codes, 5)
     np.testing.assert_allclose(up_to_sign(found, expected), expected, atol=0.02)
 
@@ -209,7 +209,7 @@ def test_batchwise_scores_clip_rare_genes(kind):
     X[np.arange(10), np.arange(10)] = 5
     codes = np.arange(1000) % 2
     assert ((X - X.mean(axis=0)) / (X.std(axis=0) + 0.01)).max() > 15
-    found = _principal.batchwise_scores(kind(X), codes, 3, np.random.default_rng(0))
+    found = batchwise_scores(kind(X), codes, 3, np.random.default_rng(0))
     expected = zscored_pca(X, codes, 14)
     s = np.linalg.norm(found, axis=0)
     np.testing.assert_allclose(s, np.linalg.norm(expected, axis=0)[:3], rtol=1e-3)
@@ -221,7 +221,7 @@ def test_batchwise_scores_remove_scale_and_shift_of_batches(kind):
     X = 10 * expression(100)
     factor = np.random.default_rng(1).uniform(0.5, 2, X.shape[1]).astype(np.float32)
     both, codes = kind(np.vstack([X, X * factor])), np.repeat([0, 1], 100)
-    scores = _principal.batchwise_scores(both, codes, 5, np.random.default_rng(0))
+    scores = batchwise_scores(both, codes, 5, np.random.default_rng(0))
     np.testing.assert_allclose(scores[:100], scores[100:], atol=0.05 * scores.std())
 
 
@@ -229,7 +229,7 @@ def test_batchwise_scores_of_one_batch_are_truncated_svd():
     X = expression()
     z = (X - X.mean(axis=0)) / (X.std(axis=0) + 0.01)
     expected = TruncatedSVD(4, algorithm="arpack", random_state=0).fit_transform(z.astype(np.float64))
-    found = _principal.batchwise_scores(sparse.csr_matrix(X), np.zeros(200, dtype=int), 4, np.random.default_rng(0))
+    found = batchwise_scores(sparse.csr_matrix(X), np.zeros(200, dtype=int), 4, np.random.default_rng(0))
     np.testing.assert_allclose(up_to_sign(found, expected), expected, atol=0.02)
 
 
@@ -238,7 +238,7 @@ def test_batchwise_scores_of_a_batch_of_one_cell(kind):
     """A cell without others of its batch is at the centre."""
     X, codes = expression(), np.zeros(200, dtype=int)
     codes[17] = 1
-    scores = _principal.batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
+    scores = batchwise_scores(kind(X), codes, 5, np.random.default_rng(0))
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(scores[17], 0, atol=1e-2)
 
@@ -251,7 +251,7 @@ def test_sparse_matrix_is_never_made_dense():
     try:
         stem = fit_pca(X, 5, np.random.default_rng(0))
         stem.encode(X)
-        _principal.batchwise_scores(X, codes, 5, np.random.default_rng(0))
+        batchwise_scores(X, codes, 5, np.random.default_rng(0))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -260,15 +260,15 @@ def test_sparse_matrix_is_never_made_dense():
 
 def test_leading_is_the_stem_of_fewer_components():
     X = np.random.default_rng(0).gamma(1.0, size=(60, 20)).astype(np.float32)
-    stem, leading = _stem.fit(X, "pca", 8, 3, np.random.default_rng(0))
+    stem, leading = fit_stem(X, "pca", 8, 3, np.random.default_rng(0))
     few = fit_pca(X, 3, np.random.default_rng(0))
     np.testing.assert_allclose(leading.encode(X), few.encode(X), atol=2e-3)
     np.testing.assert_allclose(leading.embed(leading.encode(X)), stem.embed(stem.encode(X))[:, :3], atol=1e-4)
     assert np.square(leading.encode(X)).mean() == pytest.approx(1, abs=1e-4)
     assert leading.components.flags.c_contiguous  # so that what is read from a file multiplies bit for bit alike
-    same, also = _stem.fit(X, "pca", 8, 30, np.random.default_rng(0))
+    same, also = fit_stem(X, "pca", 8, 30, np.random.default_rng(0))
     np.testing.assert_allclose(also.encode(X), same.encode(X), atol=1e-5)
-    assert len({id(kept) for kept in _stem.fit(X, "identity", 8, 3, np.random.default_rng(0))}) == 1
+    assert len({id(kept) for kept in fit_stem(X, "identity", 8, 3, np.random.default_rng(0))}) == 1
 
 
 @pytest.mark.parametrize("shape", [(700, 600), (5000, 400)], ids=["by ARPACK", "by the covariance"])

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scbatchnorm._method import anchors as _anchors
 from scbatchnorm._method import support as _support
-from scbatchnorm._method.anchors import Anchors
+from scbatchnorm._method.anchors import Anchors, find_anchors
+from scbatchnorm._method.support import knn_mixing, neighbourhood_overlap, neighbours_within_batch, pair_weights
 
 EMPTY = Anchors(*(np.empty(0, dtype=np.intp) for _ in range(3)))
 
 
 def looked_at(points, codes, k):
-    anchors, near = _anchors.find(points, codes, k), _support.neighbours(points, codes)
-    share = _support.support(anchors, near, codes)
-    return anchors, near, share, _support.counterparts(anchors, share, near, codes)
+    anchors, near = find_anchors(points, codes, k), neighbours_within_batch(points, codes)
+    share = neighbourhood_overlap(anchors, near, codes)
+    return anchors, near, share, pair_weights(anchors, share, near, codes)
 
 
 def two_states(sizes, spread=0.3, seed=0):
@@ -35,7 +35,7 @@ def test_neighbours_are_the_nearest_of_the_batch(sizes, seed):
     codes = np.repeat(np.arange(len(sizes)), sizes)
     points = np.random.default_rng(seed).normal(size=(len(codes), 3)).astype(np.float32)
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
-    near = _support.neighbours(points, codes)
+    near = neighbours_within_batch(points, codes)
     assert near.shape == (len(codes), 15)
     for i in range(len(codes)):
         distance = np.where(codes == codes[i], np.linalg.norm(unit - unit[i], axis=1), np.inf)
@@ -111,13 +111,13 @@ def test_small_batches_and_no_anchors():
     _, near, share, weight = looked_at(points, codes, 5)
     np.testing.assert_allclose(share, np.eye(2)[1 - codes])
     np.testing.assert_allclose(weight.sum(axis=1), [0.6] * 5 + [3.0], rtol=1e-5)
-    nothing = _support.support(EMPTY, near, codes)
+    nothing = neighbourhood_overlap(EMPTY, near, codes)
     np.testing.assert_array_equal(nothing, 0)
-    np.testing.assert_array_equal(_support.counterparts(EMPTY, nothing, near, codes), 0)
+    np.testing.assert_array_equal(pair_weights(EMPTY, nothing, near, codes), 0)
 
 
 def mixing(points, codes, weight):
-    return _support.mixing(points, codes, weight, np.random.default_rng(1))
+    return knn_mixing(points, codes, weight, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize("asked", [2000, 200])

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._method import anchors as _anchors
 from scbatchnorm._method.training import history as _history
-from scbatchnorm._method.training import loop as _training
-from scbatchnorm._method.training import minibatches as _minibatch
 from scbatchnorm._method.training import trainer as _trainer
+from scbatchnorm._method.training.loop import train_network
+from scbatchnorm._method.training.minibatches import COMPOSITIONS
 from scbatchnorm.nn.network import NORMS
 from tests.helpers.training import (
     CPU,
@@ -252,7 +251,7 @@ def test_no_traces_are_left_on_cuda():
     before = torch.cuda.get_rng_state()
     points, codes = cells()
     for device in (CPU, torch.device("cuda")):
-        _training.train(points, codes, brief(), np.random.default_rng(0), device=device, progress=False)
+        train_network(points, codes, brief(), np.random.default_rng(0), device=device, progress=False)
         assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
@@ -264,7 +263,7 @@ def test_input_is_not_changed():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("composition", _minibatch.COMPOSITIONS)
+@pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_every_layer_and_composition_trains(norm, composition):
     """To finite weights that differ from the start, left in evaluation mode."""
     points, codes = cells(n_batches=3)
@@ -275,7 +274,7 @@ def test_every_layer_and_composition_trains(norm, composition):
     assert_finite(trained)
 
 
-@pytest.mark.parametrize("composition", _minibatch.COMPOSITIONS)
+@pytest.mark.parametrize("composition", COMPOSITIONS)
 @pytest.mark.parametrize(
     "sizes", [[60], [60, 1], [1, 1], [1, 1, 1, 60], [2] * 20], ids=["one batch", "one cell", "two cells", "few", "many"]
 )
@@ -290,7 +289,7 @@ def test_awkward_batches_train(composition, sizes):
 
 def test_more_cells_than_a_sketch(monkeypatch):
     """A refresh looks at a sketch; the number of steps is that of all cells."""
-    monkeypatch.setattr(_anchors, "per_batch", lambda n_batches: 40)
+    monkeypatch.setattr("scbatchnorm._method.training.loop.cells_per_batch", lambda n_batches: 40)
     points, codes = cells(400)
     settings = dataclasses.replace(brief(), n_epochs=2, min_steps=1, max_steps=1000)
     trained = train(settings, points=points, codes=codes)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from scbatchnorm._method import anchors as _anchors
 from scbatchnorm._method.training import history as _history
-from scbatchnorm._runtime import device as _device
+from scbatchnorm._runtime.device import resolve_device
 from tests.helpers.training import (
     CPU,
     assert_finite,
@@ -46,7 +45,7 @@ def test_interruption_before_the_first_step(monkeypatch):
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_anchors, "find", interrupt)
+    monkeypatch.setattr("scbatchnorm._method.support.find_anchors", interrupt)
     with pytest.warns(UserWarning, match="interrupted at step 0 of 24"):
         trained = train()
     assert trained.stopped == "interrupted"
@@ -148,13 +147,13 @@ def test_end_of_training_is_logged(caplog):
 
 
 def test_resolve_device():
-    assert _device.resolve_device("cpu") == CPU
-    assert _device.resolve_device(CPU) == CPU
-    assert _device.resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu") == CPU
+    assert resolve_device(CPU) == CPU
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", None, 1.5, "meta"])
 def test_device_that_is_not_there(device):
     """The message repeats what was given, and names what there is."""
     with pytest.raises(ValueError, match=r"device must be 'auto' or a torch device of this machine \(auto, cpu.*; got"):
-        _device.resolve_device(device)
+        resolve_device(device)

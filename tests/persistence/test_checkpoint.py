@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from scbatchnorm import BatchNormAutoencoder, ModelFileError, TrainingDivergedError
 from scbatchnorm._method.training.trainer import Trainer
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._persistence.container import read_container, write_container
 from tests.conftest import expression
 from tests.helpers.states import typed
 from tests.helpers.training import not_finite, on_step, on_update
@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 def kill_after(monkeypatch, number):
     """End everything at once when the checkpoint was written for the `number`-th time."""
-    write, count = _container.write, 0
+    write, count = write_container, 0
 
     def killing(*args):
         nonlocal count
@@ -35,7 +35,7 @@ def kill_after(monkeypatch, number):
         if count == number:
             raise Killed
 
-    monkeypatch.setattr(_container, "write", killing)
+    monkeypatch.setattr("scbatchnorm._persistence.checkpoint.write_container", killing)
 
 
 def same(one, other, X, batch):
@@ -80,7 +80,7 @@ def test_killed_once(number, make, monkeypatch, X, batch, path):
     with monkeypatch.context() as patched, pytest.raises(Killed):
         kill_after(patched, number)
         make().fit(X, batch)
-    assert _container.read(path, "checkpoint")[0]["training"]["refresh"] == number - 1
+    assert read_container(path, "checkpoint")[0]["training"]["refresh"] == number - 1
     same(make().fit(X, batch), make(checkpoint=None).fit(X, batch), X, batch)
 
 
@@ -237,14 +237,14 @@ def test_files_that_are_no_checkpoints_stay(make, fitted, X, batch, path):
 
 
 def test_forged_checkpoints_are_refused(killed, make, X, batch):
-    content, arrays = _container.read(killed, "checkpoint")
+    content, arrays = read_container(killed, "checkpoint")
     for name in (
         "linear.offsets",
         "training.trainer.network.shift_in",
         "training.trainer.random.cpu",
         "training.trainer.place",
     ):
-        _container.write(killed, "checkpoint", content, {**arrays, name: np.zeros(5, np.float32)})
+        write_container(killed, "checkpoint", content, {**arrays, name: np.zeros(5, np.float32)})
         with pytest.raises(ModelFileError, match=r"checkpoint='.*' cannot be used \(.*Remove it to begin anew"):
             make().fit(X, batch)
 
@@ -259,7 +259,7 @@ def test_places_where_no_file_can_be(name, make, X, batch, tmp_path):
 
 
 def test_full_disk_does_not_end_the_training(make, monkeypatch, X, batch, path):
-    write, count = _container.write, 0
+    write, count = write_container, 0
 
     def full(*args):
         nonlocal count
@@ -269,7 +269,7 @@ def test_full_disk_does_not_end_the_training(make, monkeypatch, X, batch, path):
         write(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_container, "write", full)
+        patched.setattr("scbatchnorm._persistence.checkpoint.write_container", full)
         with pytest.warns(
             UserWarning, match=r"checkpoint='.*' cannot be written \(.*No space left.*training goes on"
         ) as caught:
@@ -277,20 +277,20 @@ def test_full_disk_does_not_end_the_training(make, monkeypatch, X, batch, path):
     assert len(caught) == 1
     expected = make(checkpoint=None).fit(X, batch)
     same(model, expected, X, batch)
-    assert _container.read(path, "checkpoint")[0]["training"]["refresh"] == 1
+    assert read_container(path, "checkpoint")[0]["training"]["refresh"] == 1
     same(make().fit(X, batch), expected, X, batch)
 
 
 def test_folder_that_disappears_does_not_end_the_training(make, monkeypatch, X, batch, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    write = _container.write
+    write = write_container
 
     def removed(*args):
         write(*args)
         shutil.rmtree(folder)
 
-    monkeypatch.setattr(_container, "write", removed)
+    monkeypatch.setattr("scbatchnorm._persistence.checkpoint.write_container", removed)
     with pytest.warns(UserWarning, match="cannot be written"):
         model = make(checkpoint=folder / "checkpoint").fit(X, batch)
     assert model.stopped_ == "completed"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scbatchnorm import ModelFileError
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._persistence.container import read_container, to_json_number, to_json_table, write_container
 
 CONTENT = {"text": "naïve \ud800 \"'\\", "number": 0.1, "list": [1, None, True], "nan": "nan"}
 ARRAYS = {
@@ -31,7 +31,7 @@ ARRAYS = {
 
 @pytest.fixture
 def path(tmp_path):
-    _container.write(tmp_path / "file", "model", CONTENT, ARRAYS)
+    write_container(tmp_path / "file", "model", CONTENT, ARRAYS)
     return tmp_path / "file"
 
 
@@ -45,7 +45,7 @@ def same(found, content, arrays):
 
 
 def test_what_is_written_is_read(path):
-    same(_container.read(path, "model"), CONTENT, ARRAYS)
+    same(read_container(path, "model"), CONTENT, ARRAYS)
 
 
 json_values = st.recursive(
@@ -65,12 +65,12 @@ arrays = hnp.arrays(
 def test_any_content(tmp_path_factory, content, arrays):
     arrays.pop("__metadata__", None)  # which is safetensors' own name
     path = tmp_path_factory.mktemp("any") / "file"
-    _container.write(path, "model", content, arrays)
-    same(_container.read(path, "model"), content, arrays)
+    write_container(path, "model", content, arrays)
+    same(read_container(path, "model"), content, arrays)
 
 
 def test_the_same_content_gives_the_same_bytes(path, tmp_path):
-    _container.write(tmp_path / "again", "model", dict(CONTENT), dict(ARRAYS))
+    write_container(tmp_path / "again", "model", dict(CONTENT), dict(ARRAYS))
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
@@ -87,21 +87,21 @@ def test_other_layouts_and_byte_orders(tmp_path):
         "part": np.arange(10.0)[::3],
         "big": np.arange(3, dtype=">f8"),
     }
-    _container.write(tmp_path / "file", "model", {}, given_)
-    found = _container.read(tmp_path / "file", "model")[1]
+    write_container(tmp_path / "file", "model", {}, given_)
+    found = read_container(tmp_path / "file", "model")[1]
     for name, array in given_.items():
         np.testing.assert_array_equal(found[name], array)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.5, 1e308, math.nan, math.inf, -math.inf])
 def test_numbers_that_json_lacks(value):
-    again = float(json.loads(json.dumps(_container.number(value), allow_nan=False)))
+    again = float(json.loads(json.dumps(to_json_number(value), allow_nan=False)))
     assert again == value or (math.isnan(again) and math.isnan(value))
 
 
 def test_tables(tmp_path):
     frame = pd.DataFrame({"step": [1, 2], "loss": [0.1, np.nan], "batch": ["a", "b"]})
-    again = pd.DataFrame(json.loads(json.dumps(_container.table(frame), allow_nan=False))).astype(frame.dtypes)
+    again = pd.DataFrame(json.loads(json.dumps(to_json_table(frame), allow_nan=False))).astype(frame.dtypes)
     pd.testing.assert_frame_equal(again, frame)
 
 
@@ -112,7 +112,7 @@ def test_another_kind(path):
     with pytest.raises(
         ModelFileError, match=r"file is no checkpoint that scbatchnorm wrote, or damaged: it is a model\."
     ):
-        _container.read(path, "checkpoint")
+        read_container(path, "checkpoint")
 
 
 def test_every_bit_counts(path):
@@ -124,7 +124,7 @@ def test_every_bit_counts(path):
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         try:
-            same(_container.read(path, "model"), CONTENT, ARRAYS)
+            same(read_container(path, "model"), CONTENT, ARRAYS)
         except ModelFileError:
             continue
         unnoticed += 1
@@ -136,10 +136,10 @@ def test_every_length_counts(path):
     for length in [*range(0, len(data), 7), len(data) - 1]:
         path.write_bytes(data[:length])
         with pytest.raises(ModelFileError, match="or damaged"):
-            _container.read(path, "model")
+            read_container(path, "model")
     path.write_bytes(data + b"\0")
     with pytest.raises(ModelFileError, match="bytes of arrays instead of"):
-        _container.read(path, "model")
+        read_container(path, "model")
 
 
 def with_header(change):
@@ -190,7 +190,7 @@ DAMAGES = {
 def test_what_is_no_such_file(damage, path):
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(ModelFileError, match=r"file is no model that scbatchnorm wrote, or damaged: \S"):
-        _container.read(path, "model")
+        read_container(path, "model")
 
 
 def test_large_files_of_others_are_not_read(tmp_path):
@@ -203,14 +203,14 @@ def test_large_files_of_others_are_not_read(tmp_path):
     except OSError:
         pytest.skip("this file system has no files with holes")
     with pytest.raises(ModelFileError, match="or damaged"):
-        _container.read(path, "model")
+        read_container(path, "model")
 
 
 def test_what_is_no_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(ModelFileError, match="must be a regular file"):
-            _container.read(path, "model")
+            read_container(path, "model")
 
 
 class Malicious:
@@ -233,7 +233,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
     ):
         write(tmp_path / name)
         with pytest.raises(ModelFileError):
-            _container.read(tmp_path / name, "model")
+            read_container(tmp_path / name, "model")
     assert not mark.exists()
     pickle.loads((tmp_path / "pickle").read_bytes())
     assert mark.exists(), "the file is malicious indeed"
@@ -248,9 +248,9 @@ def test_failed_writing_leaves_the_old_file(path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
         with pytest.raises(OSError, match="File too large"):
-            _container.write(path, "model", {}, {"large": np.zeros(100_000)})
+            write_container(path, "model", {}, {"large": np.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, usual)
-    same(_container.read(path, "model"), CONTENT, ARRAYS)
+    same(read_container(path, "model"), CONTENT, ARRAYS)
     assert list(path.parent.iterdir()) == [path]

@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from scbatchnorm import BatchNormAutoencoder, ModelFileError
-from scbatchnorm._persistence import container as _container
-from scbatchnorm._persistence import file as _io
+from scbatchnorm._persistence.container import read_container, write_container
+from scbatchnorm._persistence.file import load_model
 from tests.conftest import expression, labels
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def test_pickles_and_clones_still_work(fitted, X, batch, tmp_path):
 def parts(brief, tmp_path_factory):
     path = tmp_path_factory.mktemp("parts") / "model"
     brief(record_shift=True).fit(expression(), labels()).save(path)
-    return _container.read(path, "model")
+    return read_container(path, "model")
 
 
 def forged(parts, path: Path, content=(), arrays=()) -> Path:
@@ -200,7 +200,7 @@ def forged(parts, path: Path, content=(), arrays=()) -> Path:
         place[last] = value
     for name, value in dict(arrays).items():
         tensors.pop(name) if value is None else tensors.update({name: value})
-    _container.write(path, "model", changed, tensors)
+    write_container(path, "model", changed, tensors)
     return path
 
 
@@ -284,6 +284,6 @@ def test_errors_do_not_show_the_code(tmp_path):
     """One line that says which file, and what is the matter."""
     (tmp_path / "model").write_text("text")
     with pytest.raises(ModelFileError) as caught:
-        _io.load(BatchNormAutoencoder, tmp_path / "model")
+        load_model(BatchNormAutoencoder, tmp_path / "model")
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "model") in str(caught.value)

@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_limits
 
 from scbatchnorm import metrics, pp, tl
-from scbatchnorm._runtime import device as _device
+from scbatchnorm._runtime.device import one_thread, seeded
 from tests.conftest import expression, labels
 from tests.helpers import diagnosed, process_state
 from tests.helpers.processes import run_python
@@ -81,13 +81,13 @@ def test_threads_of_torch_are_given_back_in_any_order(two_threads):
     inside, leave = threading.Event(), threading.Event()
 
     def first():
-        with _device.one_thread(CPU):
+        with one_thread(CPU):
             inside.set()
             leave.wait(10)
 
     def second():
         inside.wait(10)
-        with _device.one_thread(CPU):
+        with one_thread(CPU):
             assert torch.get_num_threads() == 1
             leave.set()
 
@@ -108,7 +108,7 @@ def test_seeds_of_threads_do_not_mix():
     state = torch.get_rng_state()
 
     def draw(seed):
-        with _device.seeded(seed, CPU):
+        with seeded(seed, CPU):
             return [torch.rand(50).sum().item() for _ in range(200)]
 
     serial = [draw(seed) for seed in range(PARTS)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scbatchnorm._method.training.trainer import Trainer
-from scbatchnorm._runtime import interrupt as _interrupt
+from scbatchnorm._runtime.interrupt import catch_interrupts
 from tests.helpers.processes import run_python
 from tests.helpers.training import assert_finite, steps_seen, train
 
@@ -67,7 +67,7 @@ def test_training_ends_at_a_step(monkeypatch, number):
 
 
 def test_second_signal_ends_it_at_once():
-    with pytest.raises(KeyboardInterrupt), _interrupt.requests():
+    with pytest.raises(KeyboardInterrupt), catch_interrupts():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -75,7 +75,7 @@ def test_second_signal_ends_it_at_once():
 
 def test_signal_that_nobody_obeyed_has_its_effect():
     with pytest.raises(KeyboardInterrupt):
-        with _interrupt.requests() as request:
+        with catch_interrupts() as request:
             os.kill(os.getpid(), signal.SIGINT)
             noted = request.signal
         # The signal is sent again at the end of the block.
@@ -83,7 +83,7 @@ def test_signal_that_nobody_obeyed_has_its_effect():
 
 
 def test_request_is_obeyed_once():
-    with _interrupt.requests() as request:
+    with catch_interrupts() as request:
         request.obey()
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
@@ -96,7 +96,7 @@ def test_request_is_obeyed_once():
 def test_handlers_of_the_application_stay(number, handler):
     """A job under nohup is not ended by a signal that it was told to ignore."""
     signal.signal(number, handler)
-    with _interrupt.requests() as request:
+    with catch_interrupts() as request:
         assert signal.getsignal(number) is handler
         os.kill(os.getpid(), number)
         assert request.signal is None
@@ -107,7 +107,7 @@ def test_other_threads_leave_signals_alone():
     seen: list[object] = []
 
     def look():
-        with _interrupt.requests():
+        with catch_interrupts():
             seen.extend(signal.getsignal(number) for number in SIGNALS)
 
     thread = threading.Thread(target=look)
@@ -117,7 +117,7 @@ def test_other_threads_leave_signals_alone():
 
 
 def test_errors_restore_the_handlers():
-    with pytest.raises(ZeroDivisionError), _interrupt.requests():
+    with pytest.raises(ZeroDivisionError), catch_interrupts():
         1 / 0  # noqa: B018
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

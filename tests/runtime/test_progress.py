@@ -10,12 +10,13 @@ import pytest
 
 from scbatchnorm import pp
 from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._runtime.progress import progress_bar
 from tests.helpers.processes import run_python
 
 
 def test_shown_and_hidden(capsys):
     for progress in (True, False, None):  # None: no terminal here
-        with _progress.bar(3, desc="thing", unit="step", progress=progress) as bar:
+        with progress_bar(3, desc="thing", unit="step", progress=progress) as bar:
             bar.update(3)
         shown = capsys.readouterr().err
         assert ("thing: 100%" in shown and "step/s" in shown) == (progress is True)
@@ -64,7 +65,7 @@ def cell(monkeypatch):
 
 
 def test_notebooks_get_one_line_that_is_replaced(cell, capsys):
-    with _progress.bar(3, desc="thing", unit="step", progress=True) as bar:
+    with progress_bar(3, desc="thing", unit="step", progress=True) as bar:
         assert cell.texts[0].startswith("thing:   0%|")
         for _ in range(3):
             bar.update()
@@ -76,12 +77,12 @@ def test_notebooks_get_one_line_that_is_replaced(cell, capsys):
 
 def test_notebooks_show_by_default_what_takes_a_while(cell, monkeypatch):
     for progress in (None, False):
-        with _progress.bar(3, desc="short", unit="step", progress=progress) as bar:
+        with progress_bar(3, desc="short", unit="step", progress=progress) as bar:
             bar.update(3)
     assert cell.texts == []
     monkeypatch.setattr(_progress, "_DELAY", -1.0)  # as if a second had passed
     for progress in (None, False):
-        with _progress.bar(3, desc=f"long {progress}", unit="step", progress=progress) as bar:
+        with progress_bar(3, desc=f"long {progress}", unit="step", progress=progress) as bar:
             bar.update(3)
     assert len(cell.texts) == 1 and cell.texts[0].startswith("long None: 100%")
 

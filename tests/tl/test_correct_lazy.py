@@ -172,7 +172,7 @@ def test_strength_0_reads_nothing(annotated, brief, monkeypatch):
     pp.integrate(adata, "batch", model=brief(strength=0.0))
     streamed = with_lazy(adata)
     with monkeypatch.context() as patch:
-        patch.setattr("scbatchnorm._data.dask_blocks.Lazy.map", lambda *_, **__: pytest.fail("reads"))
+        patch.setattr("scbatchnorm._data.dask_blocks.DaskBlocks.map", lambda *_, **__: pytest.fail("reads"))
         tl.correct(streamed)
     np.testing.assert_array_equal(values(streamed.layers["scbatchnorm"]), adata.X.toarray())
     assert streamed.uns["scbatchnorm_correct"]["n_genes"] == 0

@@ -10,10 +10,9 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm import pp
-from scbatchnorm._data.dask_blocks import Lazy
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._method import pca as _principal
+from scbatchnorm._method.anchors import sketch_batches
 from scbatchnorm.tl import map_query
 from scbatchnorm.tl._mapping import query_batches as _news
 from tests.helpers.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
@@ -50,19 +49,22 @@ def query(cells):
 def blocks(monkeypatch):
     """Small ones, and sketches of 50 cells, so that they are drawn."""
     small_blocks(monkeypatch, 32)
-    monkeypatch.setattr(_novelty, "sketch", lambda n_cells, rng: _anchors.sketch(np.zeros(n_cells, int), 50, rng))
+    monkeypatch.setattr(
+        "scbatchnorm.tl._mapping.query_batches.sketch_batch",
+        lambda n_cells, rng: sketch_batches(np.zeros(n_cells, int), 50, rng),
+    )
 
 
 @pytest.fixture
 def passes(monkeypatch):
     """What was done in each pass over blocks, and over how many."""
-    seen, read = [], Lazy.map
+    seen, read = [], DaskBlocks.map
 
     def noted(self, function, *, what, starts=None):
         seen.append((what, len(self.starts if starts is None else starts)))
         return read(self, function, what=what, starts=starts)
 
-    monkeypatch.setattr(Lazy, "map", noted)
+    monkeypatch.setattr(DaskBlocks, "map", noted)
     return seen
 
 
@@ -106,7 +108,7 @@ def test_however_sketches_are_read(query, reference, passes, monkeypatch, change
     map_query(query, reference, batch_key="sample")
     streamed = with_lazy(query)
     if change == "other draws":
-        monkeypatch.setattr(_principal, "drawn", lambda n_cells, n_features: [])
+        monkeypatch.setattr("scbatchnorm.tl._mapping.query_batches.count_normal_draws", lambda n_cells, n_features: [])
     if change == "few at once":
         monkeypatch.setattr(_news, "_TOGETHER", 2)
     map_query(streamed, reference, batch_key="sample")

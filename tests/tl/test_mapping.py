@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._method.novelty import ReferenceDensity, unexplained_expression, unexplained_when_held_out
 from scbatchnorm._method.stem import Stem
 from scbatchnorm.nn.network import Autoencoder
 from scbatchnorm.tl._mapping import space as _mapping
@@ -121,7 +121,7 @@ def test_expression_that_the_stem_lacks():
     rng = np.random.default_rng(0)
     stem = stem_of(genes(300, rng.integers(4, size=300), seed=1))
     kinds = rng.integers(5, size=300)
-    found = _novelty.unexplained(genes(300, kinds, seed=2, shift=0.5), stem, np.random.default_rng(0))
+    found = unexplained_expression(genes(300, kinds, seed=2, shift=0.5), stem, np.random.default_rng(0))
     assert found[kinds == 4].min() > 3 * np.median(found[kinds < 4])
 
 
@@ -130,11 +130,11 @@ def test_what_is_usual_is_less_than_what_is_new():
     kinds, codes = rng.integers(4, size=300), np.arange(300) % 3
     X = genes(300, kinds, seed=1) + 0.2 * codes[:, None]
     latent = np.eye(4, dtype=np.float32)[kinds] + rng.normal(0, 0.05, (300, 4)).astype(np.float32)
-    usual = _novelty.unexplained_when_held_out(X.astype(np.float32), latent, codes, 5, 5, np.random.default_rng(0))
+    usual = unexplained_when_held_out(X.astype(np.float32), latent, codes, 5, 5, np.random.default_rng(0))
     assert len(usual) > 200
     assert (np.diff(usual) >= 0).all()
     kinds = rng.integers(5, size=200)
-    new = _novelty.unexplained(genes(200, kinds, seed=3), stem_of(X), np.random.default_rng(0))
+    new = unexplained_expression(genes(200, kinds, seed=3), stem_of(X), np.random.default_rng(0))
     assert new[kinds == 4].min() > np.quantile(usual, 0.99)
 
 
@@ -145,28 +145,28 @@ def test_a_private_state_is_not_what_is_usual():
     kinds = np.where((codes == 2) & (rng.random(300) < 0.3), 4, rng.integers(4, size=300))
     X = genes(300, kinds, seed=1)
     latent = (3 * np.eye(5)[kinds] + rng.normal(0, 0.3, (300, 5))).astype(np.float32)
-    usual = _novelty.unexplained_when_held_out(X, latent, codes, 5, 5, np.random.default_rng(0))
-    whole = _novelty.unexplained(X[codes == 2], stem_of(X[codes < 2]), np.random.default_rng(0))
+    usual = unexplained_when_held_out(X, latent, codes, 5, 5, np.random.default_rng(0))
+    whole = unexplained_expression(X[codes == 2], stem_of(X[codes < 2]), np.random.default_rng(0))
     assert np.quantile(usual, 0.99) < np.median(whole[kinds[codes == 2] == 4])
 
 
 @pytest.mark.parametrize("codes", [np.zeros(40, int), np.arange(40) // 39], ids=["one batch", "a tiny one"])
 def test_what_is_usual_with_few_batches(codes):
     X = genes(40, np.arange(40) % 4, seed=1)
-    usual = _novelty.unexplained_when_held_out(X, X[:, :5], codes, 3, 5, np.random.default_rng(0))
+    usual = unexplained_when_held_out(X, X[:, :5], codes, 3, 5, np.random.default_rng(0))
     assert len(usual) == (40 if codes.max() == 0 else 0)
 
 
 def test_distance_to_states():
     points, _ = clouds(400, CENTRES, 0)
-    states = _novelty.States(points, np.arange(400) % 2, np.random.default_rng(0))
+    states = ReferenceDensity(points, np.arange(400) % 2, np.random.default_rng(0))
     near, _ = clouds(100, CENTRES, 1)
     usual = states.distance_when_held_out()
     assert (states.distance(near) > np.quantile(usual, 0.99)).mean() < 0.1
     assert (states.distance(near + 5) > np.quantile(usual, 0.99)).all()
     # In units of the spread: a direction with little of it counts more.
     stretched = points * np.array([10] + 19 * [1], np.float32)
-    wide = _novelty.States(stretched, np.arange(400) % 2, np.random.default_rng(0))
+    wide = ReferenceDensity(stretched, np.arange(400) % 2, np.random.default_rng(0))
     step = np.eye(20, dtype=np.float32)[:2]
     found = [wide.distance(stretched[:50] + 3 * way).mean() for way in step]
     assert found[1] > found[0]

@@ -10,7 +10,7 @@ import pytest
 import scanpy as sc
 
 from scbatchnorm import pp, tl
-from scbatchnorm._data.dask_blocks import Lazy
+from scbatchnorm._data.dask_blocks import DaskBlocks
 from tests.helpers.lazy import EMPTY_TABLES, reopened, small_blocks
 
 pytestmark = EMPTY_TABLES
@@ -43,7 +43,7 @@ def opened(store):
 
 @pytest.mark.filterwarnings("ignore:label_key='cell_type' has no value for 1")
 def test_mixing(adata, opened, monkeypatch):
-    monkeypatch.setattr(Lazy, "map", lambda *_, **__: pytest.fail("reads expression"))
+    monkeypatch.setattr(DaskBlocks, "map", lambda *_, **__: pytest.fail("reads expression"))
     expected = adata.copy()
     for some in (expected, opened):
         tl.mixing(some, "batch", use_rep="X_scbatchnorm", label_key="cell_type", unintegrated="X_pca")
@@ -53,7 +53,7 @@ def test_mixing(adata, opened, monkeypatch):
 
 
 def test_assess(adata, opened, monkeypatch):
-    monkeypatch.setattr(Lazy, "map", lambda *_, **__: pytest.fail("reads expression"))
+    monkeypatch.setattr(DaskBlocks, "map", lambda *_, **__: pytest.fail("reads expression"))
     expected = adata.copy()
     first, second = (
         pp.assess(some, "batch", label_key="cell_type", covariate_keys=["depth"], n_permutations=99)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def flatten(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
+def flatten_parameters(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
     """One parameter whose memory, and that of its gradient, `parameters` share from now on.
 
     What is learned into the gradient of one is in the gradient of the other. Gradients must therefore be set to zero

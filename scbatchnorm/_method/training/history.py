@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scbatchnorm._method.calibration import calibrate
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._method.calibration import calibrate_statistics
+from scbatchnorm._persistence.container import select_prefix, to_json_table
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.inspection import drift, shift_table, snapshot
 
@@ -101,12 +101,12 @@ class ShiftHistory:
         places = [] if self.last is None else [list(place) for place in self.last]
         moments = [] if self.last is None else list(self.last.values())
         arrays = {f"{i}.{name}": part.numpy() for i, m in enumerate(moments) for name, part in vars(m).items()}
-        return {"tables": [_container.table(frame) for frame in self.tables], "places": places}, arrays
+        return {"tables": [to_json_table(frame) for frame in self.tables], "places": places}, arrays
 
     def load(self, content: Content, arrays: Arrays, network: Autoencoder) -> None:
         """Go on from a `state` of a training of such a `network`."""
         self.tables = [pd.DataFrame(columns).astype(empty_shift_history().dtypes) for columns in content["tables"]]
-        parts = [_container.part(arrays, f"{i}.") for i in range(len(content["places"]))]
+        parts = [select_prefix(arrays, f"{i}.") for i in range(len(content["places"]))]
         moments = [Moments(**{name: torch.from_numpy(value) for name, value in part.items()}) for part in parts]
         self.last = dict(zip(map(tuple, content["places"]), moments, strict=True)) or None
         levels = {str(level) for level in range(network.n_batches)}
@@ -119,7 +119,7 @@ class ShiftHistory:
         """Moments with the statistics that the network would be frozen with at this moment."""
         frozen = copy.deepcopy(network)
         # Moving averages would lag, and start at nothing; a generator of its own, for training must not notice.
-        calibrate(frozen, self.points, self.codes, self.n_neighbors, np.random.default_rng(0))
+        calibrate_statistics(frozen, self.points, self.codes, self.n_neighbors, np.random.default_rng(0))
         device = next(frozen.parameters()).device
         x, codes = torch.from_numpy(self.points).to(device), torch.from_numpy(self.codes).to(device)
         return snapshot(frozen, x, codes, network.n_batches)

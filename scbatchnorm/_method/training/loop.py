@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import support as _support
+from scbatchnorm._method.anchors import cells_per_batch, sketch_batches
+from scbatchnorm._method.support import find_shared_states, knn_mixing
 from scbatchnorm._method.training.history import ShiftHistory, empty_shift_history
 from scbatchnorm._method.training.rounds import Cells, Steps
 from scbatchnorm._method.training.trainer import Trainer
-from scbatchnorm._persistence import container as _container
-from scbatchnorm._persistence.checkpoint import Checkpoint, set_state
-from scbatchnorm._runtime import interrupt as _interrupt
-from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._persistence.checkpoint import Checkpoint, set_rng_state
+from scbatchnorm._persistence.container import select_prefix
 from scbatchnorm._runtime.device import seeded
 from scbatchnorm._runtime.errors import ModelFileError
+from scbatchnorm._runtime.interrupt import catch_interrupts
 from scbatchnorm._runtime.messages import warn
+from scbatchnorm._runtime.progress import progress_bar
 from scbatchnorm.nn.network import MINIBATCH_NORMS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Trained:
     trouble: str = ""  # what went wrong, if it diverged
 
 
-def train(
+def train_network(
     points: Floats,
     codes: Codes,
     settings: Settings,
@@ -79,9 +79,9 @@ def train(
     """
     n_batches = int(codes.max()) + 1
     _warn_of_noise(settings, n_batches)
-    with seeded(int(rng.integers(2**62)), device), _interrupt.requests() as request:
+    with seeded(int(rng.integers(2**62)), device), catch_interrupts() as request:
         trainer = Trainer(points.shape[1], n_batches, settings.n_steps(len(points)), settings, device)
-        bar = _progress.bar(trainer.n_steps, desc="scbatchnorm", unit="step", progress=progress)
+        bar = progress_bar(trainer.n_steps, desc="scbatchnorm", unit="step", progress=progress)
         shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
         steps = Steps(trainer, rng, bar, request)
         return _Loop(steps, shift, checkpoint or Checkpoint()).run(points, codes)
@@ -159,11 +159,11 @@ class _Loop:
             return 0, ""
         content, arrays = saved
         try:
-            self.trainer.load(_container.part(arrays, "trainer."))
+            self.trainer.load(select_prefix(arrays, "trainer."))
             self.steps.history.load(content["history"])
             if self.shift is not None:
-                self.shift.load(content["shift"], _container.part(arrays, "shift."), self.trainer.network)
-            set_state(self.steps.rng, content["rng"])
+                self.shift.load(content["shift"], select_prefix(arrays, "shift."), self.trainer.network)
+            set_rng_state(self.steps.rng, content["rng"])
             first, stopped = int(content["refresh"]), content["stopped"]
             if not 0 <= first <= self.trainer.settings.n_refreshes or stopped not in {"", "completed", "converged"}:
                 msg = f"refresh {first}, {stopped!r}"
@@ -178,12 +178,12 @@ class _Loop:
     def _round(self, points: Floats, codes: Codes, until: int, refresh: int) -> None:
         """Anchors of a fresh sketch of the cells, and steps on these cells up to step `until`."""
         trainer, device, rng = self.trainer, self.trainer.device, self.steps.rng
-        rows = _anchors.sketch(codes, _anchors.per_batch(trainer.n_batches), rng)
+        rows = sketch_batches(codes, cells_per_batch(trainer.n_batches), rng)
         points, codes = points[rows], codes[rows]
         latent = trainer.embed(torch.from_numpy(points).to(device), torch.from_numpy(codes).to(device))
-        shared = _support.shared_states(latent, codes, trainer.settings.n_neighbors, rng)
-        trainer.ease(1 - _support.mixing(latent, codes, np.square(shared.share.max(axis=1)), rng), first=refresh == 0)
-        self.steps.run(Cells(points, codes, shared.counterparts, shared.anchors), until, refresh)
+        shared = find_shared_states(latent, codes, trainer.settings.n_neighbors, rng)
+        trainer.ease(1 - knn_mixing(latent, codes, np.square(shared.overlap.max(axis=1)), rng), first=refresh == 0)
+        self.steps.run(Cells(points, codes, shared.pair_weights, shared.anchors), until, refresh)
 
 
 def _warn_of_noise(settings: Settings, n_batches: int) -> None:

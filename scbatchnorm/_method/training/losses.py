@@ -13,7 +13,7 @@ _RANK = 10
 _WIDTH = 0.5
 
 
-def displacement(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def displacement_loss(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
     """Mean squared length of the smoothed displacement of anchors, a scalar.
 
     Displacements are averaged over neighbouring anchors of the same ordered pair of batches before they are squared: what
@@ -38,7 +38,7 @@ def displacement(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -
     return (kernel @ (left - right)).square().sum(dim=1).mean()
 
 
-def discrimination(guess: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def pairwise_domain_loss(guess: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """How badly batches are told apart, two at a time, a scalar.
 
     The logistic loss of a cell's own batch against each other batch. A cell is thus only asked about the batches that share

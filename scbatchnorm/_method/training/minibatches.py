@@ -17,7 +17,9 @@ Composition = Literal["mixed", "shuffled", "single", "consecutive"]
 COMPOSITIONS: tuple[str, ...] = get_args(Composition)
 
 
-def epoch(codes: Codes, size: int, rng: np.random.Generator, *, composition: Composition = "mixed") -> list[Codes]:
+def draw_minibatches(
+    codes: Codes, size: int, rng: np.random.Generator, *, composition: Composition = "mixed"
+) -> list[Codes]:
     """Minibatches of one epoch, as arrays of positions in `codes`.
 
     Parameters
@@ -37,7 +39,7 @@ def epoch(codes: Codes, size: int, rng: np.random.Generator, *, composition: Com
     One array per minibatch, in random order.
     """
     if composition == "mixed":
-        return mixed(codes, size, rng)
+        return mixed_minibatches(codes, size, rng)
     if composition == "shuffled":
         return _split(rng.permutation(len(codes)), size)
     if composition == "consecutive":
@@ -48,7 +50,7 @@ def epoch(codes: Codes, size: int, rng: np.random.Generator, *, composition: Com
     return [parts[i] for i in rng.permutation(len(parts))]
 
 
-def mixed(codes: Codes, size: int, rng: np.random.Generator) -> list[Codes]:
+def mixed_minibatches(codes: Codes, size: int, rng: np.random.Generator) -> list[Codes]:
     """Minibatches in which every batch is present with its share of the data, and never with a single row.
 
     With N cells there are M = round(N / size) minibatches. A batch of n cells is dealt over them so that each

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method.training import minibatches as _minibatch
+from scbatchnorm._method.anchors import Partners
 from scbatchnorm._method.training.history import History
+from scbatchnorm._method.training.minibatches import draw_minibatches
 from scbatchnorm._runtime.device import one_thread
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Bools, Codes, Floats
     from scbatchnorm._method.anchors import Anchors
     from scbatchnorm._method.training.trainer import Trainer
-    from scbatchnorm._runtime.interrupt import Request
+    from scbatchnorm._runtime.interrupt import InterruptRequest
     from scbatchnorm._runtime.progress import tqdm
 
 # The bar's text is renewed every so many steps.
@@ -41,14 +41,14 @@ class Steps:
     trainer: Trainer
     rng: np.random.Generator
     bar: tqdm
-    request: Request
+    request: InterruptRequest
     history: History = field(default_factory=History)
 
     def run(self, cells: Cells, until: int, refresh: int) -> None:
         """Epochs up to step `until`."""
         trainer, history, device = self.trainer, self.history, self.trainer.device
         tensors = [torch.from_numpy(values).to(device) for values in (cells.points, cells.codes, cells.counterparts)]
-        partners = _anchors.Partners(cells.anchors, len(cells.codes))
+        partners = Partners(cells.anchors, len(cells.codes))
         with one_thread(device):
             try:
                 while trainer.step_number < until:
@@ -57,10 +57,10 @@ class Steps:
             finally:
                 history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
 
-    def _epoch(self, tensors: list[torch.Tensor], partners: _anchors.Partners, codes: Codes, until: int) -> None:
+    def _epoch(self, tensors: list[torch.Tensor], partners: Partners, codes: Codes, until: int) -> None:
         """One pass over the cells, or what is left of it up to step `until`."""
         trainer, settings = self.trainer, self.trainer.settings
-        for cells in _minibatch.epoch(codes, settings.minibatch_size, self.rng, composition=settings.minibatches):
+        for cells in draw_minibatches(codes, settings.minibatch_size, self.rng, composition=settings.minibatches):
             self._step(tensors, codes, cells, *partners.draw(cells, self.rng))
             if trainer.step_number >= until:
                 return

@@ -11,10 +11,10 @@ import torch
 import torch._dynamo  # the first optimiser of a process loads it anyway: seconds that belong to import, not to a fit
 from torch import nn
 
-from scbatchnorm._method.training import losses as _losses
-from scbatchnorm._method.training.flat import flatten
+from scbatchnorm._method.training.flat import flatten_parameters
+from scbatchnorm._method.training.losses import displacement_loss, pairwise_domain_loss, reverse_gradient
 from scbatchnorm._method.training.schedule import one_cycle
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._persistence.container import select_prefix
 from scbatchnorm.nn._statistics import Normalizer
 from scbatchnorm.nn.network import Autoencoder, discriminator
 
@@ -97,9 +97,9 @@ class Trainer:
             (p.ndim > 1 and name.endswith(("weight", "linear_in")) and id(p) not in spared, p)
             for name, p in self.network.named_parameters()
         ]
-        matrices = flatten([p for decayed, p in named if decayed])
-        others = flatten([p for decayed, p in named if not decayed])
-        judging = flatten(list(self.critic.parameters()))
+        matrices = flatten_parameters([p for decayed, p in named if decayed])
+        others = flatten_parameters([p for decayed, p in named if not decayed])
+        judging = flatten_parameters(list(self.critic.parameters()))
         self.parameters = [matrices, others]
         # One optimiser for both sides: the gradient between them is turned round, not alternated.
         groups: list[dict[str, Any]] = [
@@ -135,12 +135,12 @@ class Trainer:
         if self.settings.anchor_weight:
             group = codes[:n][anchored] * self.n_batches + codes[n:]
             if len(group):
-                anchors = _losses.displacement(z[:n][anchored], z[n:], group)
+                anchors = displacement_loss(z[:n][anchored], z[n:], group)
         if self.settings.adversary_weight:
             ramp = min(1.0, self.step_number / (_ADVERSARY_RAMP * self.n_steps))
             weight = self.settings.adversary_weight * self.pull * self.push * ramp
-            guess = self.critic(_losses.reverse_gradient(z[:n], weight))
-            adversary = _losses.discrimination(guess, codes[:n], counterparts[:n])
+            guess = self.critic(reverse_gradient(z[:n], weight))
+            adversary = pairwise_domain_loss(guess, codes[:n], counterparts[:n])
         loss = reconstruction + self.settings.anchor_weight * self.pull * anchors + adversary
         losses = torch.stack([reconstruction, anchors, adversary]).tolist()
         if not np.isfinite(losses).all():
@@ -184,9 +184,9 @@ class Trainer:
         self._check(arrays)
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
         for of, module in (("network", self.network), ("critic", self.critic)):
-            module.load_state_dict(_container.part(tensors, f"{of}."))
+            module.load_state_dict(select_prefix(tensors, f"{of}."))
         for i, parameter in enumerate(self._flat()):
-            found = _container.part(tensors, f"optimizer.{i}.")
+            found = select_prefix(tensors, f"optimizer.{i}.")
             self.optimizer.state[parameter] = {name: value.to(self.device) for name, value in found.items()}
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm.metrics._evaluate import evaluate
 from scbatchnorm.pp._assess import assess
 from scbatchnorm.tl._diagnose import diagnose
@@ -90,7 +90,7 @@ def _diagnose(subject: Subject, control_genes: Sequence[str], seed: int) -> tupl
     """The diagnosis, or why there is none."""
     adata, record = subject.adata, subject.record
     layer = None if record is None else record.get("layer") or None
-    if _lazy.is_lazy(adata.X if layer is None else adata.layers.get(layer)):
+    if is_lazy(adata.X if layer is None else adata.layers.get(layer)):
         return None, (
             "Expression is a Dask array, and tl.diagnose needs it in memory: whether the integration went too far was not "
             "looked at. Make a report of some of the cells, adata[rows].to_memory()."

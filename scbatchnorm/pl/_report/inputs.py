@@ -9,8 +9,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data.adata import Keys, read_batches, read_like_fit, recorded_keys
+from scbatchnorm._data.annotation import to_memory
 from scbatchnorm._data.blocks import Blocks
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.metrics import _comparison as _design
@@ -82,7 +82,7 @@ def read(
     if key is not None and use_rep is not None:
         msg = f"key={key!r} and use_rep={use_rep!r} exclude each other: one embedding is reported on, others can be compared."
         raise ValueError(msg)
-    slot = _anndata.Keys.of(key)
+    slot = Keys.of(key)
     record, model = None, None
     if use_rep is None:
         if slot.uns not in adata.uns or slot.obsm not in adata.obsm:
@@ -93,9 +93,9 @@ def read(
             )
             raise KeyError(msg)
         model = BatchNormAutoencoder.from_anndata(adata, key=slot.uns)
-        record = _annotation.in_memory(adata.uns[slot.uns])
+        record = to_memory(adata.uns[slot.uns])
     batch_key = _batch_key(adata, batch_key, record, use_rep)
-    batches = _anndata.batches(adata, batch_key)
+    batches = read_batches(adata, batch_key)
     if label_key is not None:
         _design.labels(adata, label_key)
     integrated = slot.obsm if use_rep is None else use_rep
@@ -123,7 +123,7 @@ def _batch_key(
             f"batch_key must name the batches that {use_rep!r} integrates; columns of adata.obs: {_listed(adata.obs)}."
         )
         raise ValueError(msg)
-    return _anndata.recorded_keys(record["batch_key"])
+    return recorded_keys(record["batch_key"])
 
 
 def _before(adata: AnnData, unintegrated: str, key: str | None, model: BatchNormAutoencoder | None) -> Floats:
@@ -131,7 +131,7 @@ def _before(adata: AnnData, unintegrated: str, key: str | None, model: BatchNorm
     if unintegrated in adata.obsm:
         return _design.coordinates(adata, "unintegrated", unintegrated)
     if model is not None:
-        matrix, _ = _anndata.like_fit(adata, model.features_, None, key)
+        matrix, _ = read_like_fit(adata, model.features_, None, key)
         if not isinstance(matrix, Blocks):
             return np.asarray(model.stem_.embed(model.stem_.encode(matrix)))
     msg = (
@@ -146,11 +146,11 @@ def _own(adata: AnnData, coordinates: Mapping[str, Floats], batch_key: str | Seq
     umaps = [f"{rep}_umap" for rep in coordinates]
     work = ad.AnnData(
         adata.to_memory().X if adata.isbacked else adata.X,
-        obs=_annotation.in_memory(adata.obs).copy(),
-        var=_annotation.in_memory(adata.var).copy(),
+        obs=to_memory(adata.obs).copy(),
+        var=to_memory(adata.var).copy(),
         layers={name: layer for name, layer in adata.layers.items() if name is not None},
         obsm={**coordinates, **{umap: adata.obsm[umap] for umap in umaps if umap in adata.obsm}},
-        uns=dict(_annotation.in_memory(adata.uns)),
+        uns=dict(to_memory(adata.uns)),
     )
     column = batch_key if isinstance(batch_key, str) else _COMBINED
     if column not in work.obs or not isinstance(work.obs[column].dtype, pd.CategoricalDtype):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data.adata import recorded_keys
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.metrics._catalogue import BATCH, BIO, TOTAL
 
@@ -134,7 +134,7 @@ def call(subject: Subject, path_name: str, options: Mapping[str, object]) -> str
     else:
         lines += [*_integrate(subject, subject.record), ""]
         report += [] if subject.key is None else [f"key={subject.key!r}"]
-        own = _literal(subject.batch_key) == _literal(_anndata.recorded_keys(subject.record["batch_key"]))
+        own = _literal(subject.batch_key) == _literal(recorded_keys(subject.record["batch_key"]))
         report += [] if own else [f"batch_key={_literal(subject.batch_key)}"]
     report += [] if subject.label_key is None else [f"label_key={subject.label_key!r}"]
     report += [] if subject.unintegrated == "X_pca" else [f"unintegrated={subject.unintegrated!r}"]
@@ -150,7 +150,7 @@ def _integrate(subject: Subject, record: Mapping[str, Any]) -> list[str]:
     if isinstance(path, pd.DataFrame):
         changed["strength"] = [float(strength) for strength in path["strength"]]
     of_model = {name: value for name, value in changed.items() if name not in _OF_CALL}
-    arguments = ["adata", _literal(_anndata.recorded_keys(record["batch_key"]))]
+    arguments = ["adata", _literal(recorded_keys(record["batch_key"]))]
     if of_model:
         settings = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         lines.append(f"model = sbn.BatchNormAutoencoder({settings})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.checks import join_names
 from scbatchnorm.metrics._catalogue import BIO, TOTAL
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def control(scores: pd.DataFrame, rep: str) -> pd.Series | None:
 def _of_batches(subject: Subject) -> Iterator[str]:
     small = subject.batches[subject.batches < _SMALL]
     if len(small):
-        listed = _checks.listed([f"{name} ({n})" for name, n in small.items()])
+        listed = join_names([f"{name} ({n})" for name, n in small.items()])
         yield f"Batches of fewer than {_SMALL} cells are aligned by few anchors: {listed}."
 
 

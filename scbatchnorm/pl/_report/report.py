@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scbatchnorm._runtime import atomic_files as _atomic
-from scbatchnorm._runtime import progress as _progress
+from scbatchnorm._runtime.progress import progress_bar
 from scbatchnorm.metrics import _inputs
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def report(
         compare=compare,
     )
     seed = int(np.random.default_rng(rng).integers(2**31))
-    with _progress.bar(_findings.STEPS + 2, desc="report", unit="step", progress=progress) as bar:
+    with progress_bar(_findings.STEPS + 2, desc="report", unit="step", progress=progress) as bar:
         findings = _findings.find(
             subject, covariate_keys=covariate_keys, control_genes=control_genes, seed=seed, bar=bar
         )

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from scbatchnorm._method import offsets as _offsets
-from scbatchnorm._method import stem as _stem
-from scbatchnorm._method import support as _support
+from scbatchnorm._method.offsets import estimate_offsets
+from scbatchnorm._method.stem import root_mean_square
+from scbatchnorm._method.support import find_shared_states, knn_mixing
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Bools, Codes, Floats
@@ -62,22 +62,22 @@ def moved(points: Floats, codes: Codes, rng: np.random.Generator) -> Counterpart
     batches far apart have no cluster in common.
     """
     points = _normed(points)
-    return _found(points - _offsets.find(points, points, codes, _NEIGHBOURS, rng)[codes], codes, rng)
+    return _found(points - estimate_offsets(points, points, codes, _NEIGHBOURS, rng)[codes], codes, rng)
 
 
 def _normed(points: Floats) -> Floats:
     """Points around 0, as anchors go by angles, whose root mean square is 1."""
     points = (points - points.mean(axis=0)).astype(np.float32)
-    return points / np.float32(_stem.unit(points))
+    return points / np.float32(root_mean_square(points))
 
 
 def _found(points: Floats, codes: Codes, rng: np.random.Generator) -> Counterparts:
-    states = _support.shared_states(points, codes, _NEIGHBOURS, rng)
-    mixing = _support.mixing(points, codes, states.share.max(axis=1), rng)
+    states = find_shared_states(points, codes, _NEIGHBOURS, rng)
+    mixing = knn_mixing(points, codes, states.overlap.max(axis=1), rng)
     # Two batches that are compared have at least one anchor: the two cells that are nearest.
     n_batches = int(codes.max()) + 1
     pairs = np.bincount(states.anchors.group, minlength=n_batches**2).reshape(n_batches, n_batches) > 0
-    return Counterparts(points, states.share >= _HAS_COUNTERPART, pairs | pairs.T, mixing)
+    return Counterparts(points, states.overlap >= _HAS_COUNTERPART, pairs | pairs.T, mixing)
 
 
 def clusters(counterparts: Counterparts, codes: Codes, rng: np.random.Generator) -> Codes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import cells_per_batch, sketch_batches
 from scbatchnorm.pp._assessment import association as _association
 from scbatchnorm.pp._assessment import counterparts as _counterparts
 from scbatchnorm.pp._assessment import effect as _effect
@@ -94,7 +94,7 @@ def _compared(
 
     Batches are moved only if they differ as they are.
     """
-    rows = _anchors.sketch(batch.codes, _anchors.per_batch(len(batch.levels)), rng)
+    rows = sketch_batches(batch.codes, cells_per_batch(len(batch.levels)), rng)
     codes = batch.codes[rows]
     states = _counterparts.as_they_are(points[rows], codes, rng)
     grouping = _by_cluster(states, rows, batch, rng) if label is None else _by_label(batch, label, rng)
@@ -128,7 +128,7 @@ def _by_label(batch: Column, label: Column, rng: np.random.Generator) -> _Groupi
     known = np.flatnonzero(label.codes >= 0)
     strata = np.unique(label.codes[known] * len(batch.levels) + batch.codes[known], return_inverse=True)[1]
     most = int(np.clip(_IN_ALL // (strata.max() + 1), _LEAST, _MOST))
-    rows = known[_anchors.sketch(strata, most, rng)]
+    rows = known[sketch_batches(strata, most, rng)]
     sizes = np.bincount(label.codes[known], minlength=len(label.levels))
     return _Grouping(rows, label.codes[rows], [str(level) for level in label.levels], sizes, len(known))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.checks import join_names
 from scbatchnorm.pp._assessment import effect as _effect
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _of_effect(tables: Tables) -> tuple[bool, list[str]]:
     if hit.any():
         text = (
             f"Batches differ beyond chance in {hit.sum()} of {all_of} that could be judged, but these "
-            f"hold {percent(share)} of their cells ({_checks.listed(effects.index[hit])}): {numbers}. A difference in a corner of "
+            f"hold {percent(share)} of their cells ({join_names(effects.index[hit])}): {numbers}. A difference in a corner of "
             "the data is rather one of composition."
         )
         return False, [text]
@@ -138,9 +138,9 @@ def _of_shared(tables: Tables) -> list[str]:
     overall = float(np.average(batches["shared"], weights=batches["cells"]))
     reasons.append(f"{percent(overall)} of the cells have counterparts in at least one other batch.")
     if alone:
-        reasons.append(f"Batches with hardly any cell that has a counterpart elsewhere: {_checks.listed(alone)}.")
+        reasons.append(f"Batches with hardly any cell that has a counterpart elsewhere: {join_names(alone)}.")
     if little:
-        reasons.append(f"Batches with counterparts for a part of their cells only: {_checks.listed(little)}.")
+        reasons.append(f"Batches with counterparts for a part of their cells only: {join_names(little)}.")
     upper, lower = np.triu_indices(len(names), 1)
     none = [
         f"{names[u]} and {names[v]}"
@@ -148,7 +148,7 @@ def _of_shared(tables: Tables) -> list[str]:
         if values[u, v] < _NOTHING and values[v, u] < _NOTHING and names[u] not in alone and names[v] not in alone
     ]
     if none:
-        reasons.append(f"Pairs of batches with nothing in common: {_checks.listed(none, 4)}.")
+        reasons.append(f"Pairs of batches with nothing in common: {join_names(none, 4)}.")
     return reasons
 
 
@@ -159,7 +159,7 @@ def _of_private(tables: Tables) -> list[str]:
     plural = len(tables.private) > 1
     verb = "are" if plural else "is"
     return [
-        f"{_checks.listed(tables.private)} {verb} in one batch only: a correction has nothing to align "
+        f"{join_names(tables.private)} {verb} in one batch only: a correction has nothing to align "
         f"{'them' if plural else 'it'} with and should leave {'them' if plural else 'it'} in place."
     ]
 
@@ -175,7 +175,7 @@ def _of_unjudged(tables: Tables) -> list[str]:
         )
     if names and not tables.effects.empty:
         reasons.append(
-            f"Nothing can be said about {_checks.listed(names)}: fewer than {_effect.AT_LEAST} cells in every {tables.word} "
+            f"Nothing can be said about {join_names(names)}: fewer than {_effect.AT_LEAST} cells in every {tables.word} "
             "that other batches have, too."
         )
     return reasons
@@ -220,7 +220,7 @@ def _confounded(row: pd.Series, counts: pd.DataFrame) -> str:
     several = [f"{level} in {n}" for (_, level), n in zip(counts.index, batches, strict=True) if n > 1]
     if several and not strays:
         text += (
-            f" Levels have several batches ({_checks.listed(several, 4)}): compare levels on uncorrected counts, with "
+            f" Levels have several batches ({join_names(several, 4)}): compare levels on uncorrected counts, with "
             "batches as replicates."
         )
     return text

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import batches as _batches
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import matrix as _matrix
+from scbatchnorm._data.adata import read_like_fit
+from scbatchnorm._data.batches import encode_batches
 from scbatchnorm._data.blocks import ROWS
+from scbatchnorm._data.checks import check_finite
+from scbatchnorm._data.matrix import as_csr, as_real_matrix
 from scbatchnorm._runtime.device import one_blas_thread
 from scbatchnorm.tl._correction import regression as _expression
 
@@ -48,7 +48,7 @@ class Measured:
         self._where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         values = adata.X if layer is None else adata.layers[layer]
         if layer is not None or not adata.isbacked or adata.is_view:
-            values = _matrix.real(values, where=self._where)
+            values = as_real_matrix(values, where=self._where)
         # Rows of another sparse format would each be searched for in the whole matrix.
         self._values = values.tocsr() if sparse.issparse(values) else values
         self._names, self._genes, self._shape = adata.obs_names, adata.var_names, adata.shape
@@ -85,8 +85,8 @@ class Measured:
 
     def _rows(self, rows: slice) -> Matrix:
         """All genes of some cells, as they were measured, all finite; not to be written to."""
-        block = _matrix.as_csr(self._values[rows], where=self._where)
-        _checks.finite(block, where=self._where, cells=self._names[rows], genes=self._genes)
+        block = as_csr(self._values[rows], where=self._where)
+        check_finite(block, where=self._where, cells=self._names[rows], genes=self._genes)
         return block
 
     def _of_block(self, start: int, rows: slice) -> Matrix:
@@ -104,8 +104,8 @@ class Measured:
 
 def _cells(adata: AnnData, model: BatchNormAutoencoder, slot: str) -> Cells:
     """Corrected components, batches and strengths of the cells."""
-    integrated, batch = _anndata.like_fit(adata, model.features_, None, slot)
-    codes = _batches.codes(batch, model.batches_, adata.n_obs)
+    integrated, batch = read_like_fit(adata, model.features_, None, slot)
+    codes = encode_batches(batch, model.batches_, adata.n_obs)
     points = model.stem_.unembed(model.transform(integrated, batch))
     return _expression.Cells(points, codes, model.strength_.at(model.stem_.encode(integrated), codes).ravel())
 

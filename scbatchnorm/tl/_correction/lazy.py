@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import batches as _batches
-from scbatchnorm._data import dask_blocks as _lazy
-from scbatchnorm._data import matrix as _matrix
-from scbatchnorm._data import surveyed as _surveyed
+from scbatchnorm._data.adata import read_features, read_like_fit
+from scbatchnorm._data.batches import encode_batches
 from scbatchnorm._data.blocks import Narrowing
+from scbatchnorm._data.dask_blocks import describe_block, one_blas_thread_per_process
+from scbatchnorm._data.matrix import as_csr
+from scbatchnorm._data.surveyed import checked_map
 from scbatchnorm._runtime.device import one_blas_thread
 from scbatchnorm.tl._correction import regression as _expression
 from scbatchnorm.tl._correction.in_memory import not_negative
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._data.blocks import Function
-    from scbatchnorm._data.dask_blocks import Lazy, _Read
+    from scbatchnorm._data.dask_blocks import BlockReader, DaskBlocks
     from scbatchnorm._data.types import Codes, Matrix
     from scbatchnorm._estimator import BatchNormAutoencoder
     from scbatchnorm.tl._correction.regression import Cells, Correction, Sums
@@ -33,10 +33,10 @@ class Streamed:
     """Like `_measured.Measured`, of which see the parameters, but nothing of all cells and genes is ever there."""
 
     def __init__(self, adata: AnnData, model: BatchNormAutoencoder, slot: str, layer: str | None, *, hvg: bool) -> None:
-        batch = _anndata.like_fit(adata, model.features_, None, slot)[1]
-        self.codes = _batches.codes(batch, model.batches_, adata.n_obs)
-        whole: Any = _anndata.features(adata, layer=layer, use_rep=None, mask_var=None).matrix
-        self._blocks: Lazy = whole
+        batch = read_like_fit(adata, model.features_, None, slot)[1]
+        self.codes = encode_batches(batch, model.batches_, adata.n_obs)
+        whole: Any = read_features(adata, layer=layer, use_rep=None, mask_var=None).matrix
+        self._blocks: DaskBlocks = whole
         self._blocks.progress = model.progress
         places = adata.var_names.get_indexer(pd.Index(model.features_))
         self._state = _State(model, places)
@@ -51,7 +51,7 @@ class Streamed:
         total = _expression.no_sums(len(model.batches_), model.stem_.components.shape[1], self.n_genes)
         part = _Part(self._state, self._columns, self.codes, self._blocks._read)
         with one_blas_thread():  # also for what a cluster leaves to be summed here
-            for found in _surveyed.mapped(self._blocks, part, what="regressions", places=self._state.places):
+            for found in checked_map(self._blocks, part, what="regressions", places=self._state.places):
                 total.add(found if isinstance(found, _expression.Part) else _part(*found))
         return total if total.n.any() else None
 
@@ -85,7 +85,7 @@ class _State:
 
     def __call__(self, block: Matrix, codes: Codes) -> Cells:
         stem = self.model.stem_
-        points = stem.encode(_matrix.as_csr(block[:, self.places], where="expression"))
+        points = stem.encode(as_csr(block[:, self.places], where="expression"))
         after = stem.unembed(stem.embed(self.model._latent(points, codes)))
         return _expression.Cells(after, codes, self.model.strength_.at(points, codes).ravel())
 
@@ -93,7 +93,7 @@ class _State:
 class _Part(Narrowing):
     """Sums over a block, or what they are of, if that is smaller."""
 
-    def __init__(self, state: _State, columns: Codes | None, codes: Codes, read: _Read) -> None:
+    def __init__(self, state: _State, columns: Codes | None, codes: Codes, read: BlockReader) -> None:
         self.state, self.columns, self.codes, self.read = state, columns, codes, read
 
     def narrowed(self, start: int, stop: int) -> Function:
@@ -103,7 +103,7 @@ class _Part(Narrowing):
     def __call__(self, block: Matrix, start: int) -> _expression.Part | tuple[Matrix, Cells]:
         cells = self.state(block, self.codes)
         if self.columns is None:
-            not_negative(block, _lazy.place(self.read.where, start, block.shape[0]), self.read.names)
+            not_negative(block, describe_block(self.read.where, start, block.shape[0]), self.read.names)
         else:
             block = block[:, self.columns]
         n_sums = len(np.unique(self.codes)) * (1 + cells.points.shape[1]) * block.shape[1]
@@ -120,7 +120,7 @@ class _Change:
 
     def __init__(
         self,
-        read: _Read,
+        read: BlockReader,
         state: _State,
         columns: Codes | None,
         correction: Correction | None,
@@ -152,5 +152,5 @@ class _Change:
 
 def _changed(chunks: Any, places: Codes, codes: Codes, change: _Change) -> Matrix:
     """A chunk of the layer, of the chunks of the array beside each other."""
-    with _lazy._one_blas_thread_here():
+    with one_blas_thread_per_process():
         return change(chunks if isinstance(chunks, list) else [chunks], places, codes)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import dask_blocks as _lazy
+from scbatchnorm._data.adata import Features, Keys, read_batches, read_features, read_like_fit
+from scbatchnorm._data.checks import join_names
+from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics import _inputs
@@ -34,7 +34,7 @@ class Judged:
     use_rep: str
     batches: Groups
     labels: np.ndarray | None  # (cells,) of str or None
-    expression: _anndata.Features | None
+    expression: Features | None
     no_genes: str  # why there is no expression
     model: BatchNormAutoencoder | None
     integrated: Matrix | None  # what the model was fitted to
@@ -83,9 +83,9 @@ def read(
             )
             msg = f"{name}={value!r} and {other} exclude each other."
             raise ValueError(msg)
-    batches = _inputs.groups(_anndata.batches(adata, batch_key), name="batch_key", n_cells=adata.n_obs)
+    batches = _inputs.groups(read_batches(adata, batch_key), name="batch_key", n_cells=adata.n_obs)
     labels = None if label_key is None else _labels(adata, label_key)
-    slot = _anndata.Keys.of(key)
+    slot = Keys.of(key)
     model = None if use_rep is not None else BatchNormAutoencoder.from_anndata(adata, key=slot.uns)
     rep = slot.obsm if use_rep is None else use_rep
     after = _design.coordinates(adata, "key" if use_rep is None else "use_rep", rep)
@@ -105,25 +105,23 @@ def read(
         raise ValueError(msg)
     record = adata.uns[slot.uns]
     if record.get("use_rep"):
-        integrated = _anndata.like_fit(adata, model.features_, batch_key if isinstance(batch_key, str) else None, key)[
-            0
-        ]
+        integrated = read_like_fit(adata, model.features_, batch_key if isinstance(batch_key, str) else None, key)[0]
         expression, why = _expression(adata, None, control_genes)
         return Judged(before, after, rep, batches, labels, expression, why, model, integrated)
     _in_memory(adata, record.get("layer") or None)
     missing = pd.Index(model.features_).difference(adata.var_names)
     if len(missing):
-        msg = f"adata must have the {len(model.features_)} genes of the model; {len(missing)} are missing: {_checks.listed(missing)}."
+        msg = f"adata must have the {len(model.features_)} genes of the model; {len(missing)} are missing: {join_names(missing)}."
         raise KeyError(msg)
     mask = np.asarray(adata.var_names.isin(model.features_)) | _controls(adata, control_genes)
-    expression = _anndata.features(adata, layer=record.get("layer") or None, use_rep=None, mask_var=mask)
+    expression = read_features(adata, layer=record.get("layer") or None, use_rep=None, mask_var=mask)
     judged = Judged(before, after, rep, batches, labels, expression, "", model, None)
     return Judged(**(vars(judged) | {"integrated": _columns(expression.matrix, judged.places(model.features_))}))
 
 
 def _in_memory(adata: AnnData, layer: str | None) -> None:
     """Raise where expression is a Dask array: genes are compared between each cell and its neighbours."""
-    if _lazy.is_lazy(adata.X if layer is None else adata.layers.get(layer)):
+    if is_lazy(adata.X if layer is None else adata.layers.get(layer)):
         where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         msg = (
             f"{where} is a Dask array, and tl.diagnose needs expression in memory. Look at some of the cells: "
@@ -152,14 +150,12 @@ def _controls(adata: AnnData, control_genes: Sequence[str]) -> Bools:
     missing = wanted.difference(adata.var_names)
     if len(missing):
         example = ", ".join(map(str, adata.var_names[:3])) or "none"
-        msg = f"control_genes must be names in adata.var_names (such as {example}); {len(missing)} are not: {_checks.listed(missing)}."
+        msg = f"control_genes must be names in adata.var_names (such as {example}); {len(missing)} are not: {join_names(missing)}."
         raise KeyError(msg)
     return np.asarray(adata.var_names.isin(wanted))
 
 
-def _expression(
-    adata: AnnData, layer: str | None, control_genes: Sequence[str]
-) -> tuple[_anndata.Features | None, str]:
+def _expression(adata: AnnData, layer: str | None, control_genes: Sequence[str]) -> tuple[Features | None, str]:
     """Highly variable and control genes, or why there are none; an error only for what was asked for."""
     controls = _controls(adata, control_genes)
     if layer is None and not controls.any() and (adata.X is None or adata.n_vars < 2):
@@ -168,7 +164,7 @@ def _expression(
     try:
         _in_memory(adata, layer)
         mask = np.asarray(mask, dtype=bool) | controls
-        return _anndata.features(adata, layer=layer, use_rep=None, mask_var=mask), ""
+        return read_features(adata, layer=layer, use_rep=None, mask_var=mask), ""
     except ValueError as error:
         if layer is not None or controls.any():
             raise

@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data.annotation import load_annotation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ def write(
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
-        _annotation.load(adata)
+        load_annotation(adata)
         for frame, values, known in ((adata.obs, obs, _OBS), (adata.var, var, _VAR), (adata.varm, varm, ("shift",))):
             _replace(frame, prefix, values, known)
         adata.uns[slot] = record

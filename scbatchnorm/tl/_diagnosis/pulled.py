@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import support as _support
+from scbatchnorm._method.anchors import cells_per_batch, clean_anchors, find_anchors, offsets_in_rounds, sketch_batches
+from scbatchnorm._method.support import neighbourhood_overlap, neighbours_within_batch
 from scbatchnorm.metrics import _search
 from scbatchnorm.tl._diagnosis import mingling as _mingling
 from scbatchnorm.tl._diagnosis import overlap as _overlap
@@ -61,7 +61,7 @@ def _table(found: list[tuple]) -> pd.DataFrame:
 
 def _drawn(codes: Codes, states: States, rng: np.random.Generator) -> Codes:
     """Cells looked at: some of each batch, and of each state enough to be one."""
-    rows = _anchors.sketch(codes, _anchors.per_batch(int(codes.max()) + 1, _PER_BATCH), rng)
+    rows = sketch_batches(codes, cells_per_batch(int(codes.max()) + 1, _PER_BATCH), rng)
     rare = [rng.permutation(np.flatnonzero(states.codes == number))[:LEAST_CELLS] for number in range(states.n)]
     return np.unique(np.concatenate([rows, *rare]))
 
@@ -70,10 +70,10 @@ def _counterparts(before: Floats, codes: Codes, states: States, rng: np.random.G
     """Coordinates without the offsets of batches, and the support of each state in each batch, (states, batches)."""
     points = before.astype(np.float32)
     mean = np.stack([points[codes == level].mean(axis=0) for level in range(int(codes.max()) + 1)])
-    aligned = points - _anchors.align(points, points - mean[codes], codes, _ANCHORS, rng)[codes]
-    anchors = _anchors.find(aligned, codes, _ANCHORS, rng)
-    anchors = _anchors.clean(anchors, aligned, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    share = _support.support(anchors, _support.neighbours(aligned, codes), codes)
+    aligned = points - offsets_in_rounds(points, points - mean[codes], codes, _ANCHORS, rng)[codes]
+    anchors = find_anchors(aligned, codes, _ANCHORS, rng)
+    anchors = clean_anchors(anchors, aligned, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
+    share = neighbourhood_overlap(anchors, neighbours_within_batch(aligned, codes), codes)
     return aligned, np.stack([share[states.codes == number].mean(axis=0) for number in range(states.n)])
 
 

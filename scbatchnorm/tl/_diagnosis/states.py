@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import find_nearest
 from scbatchnorm.tl._diagnosis import mingling as _mingling
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _fine(points: Floats, rng: np.random.Generator) -> Codes:
     found = np.unique(fcluster(linkage(points[drawn], "ward"), wanted, "maxclust"), return_inverse=True)[1]
     if len(drawn) == n_cells:
         return found
-    near = found[_anchors.nearest(points, points[drawn], _VOTES)]
+    near = found[find_nearest(points, points[drawn], _VOTES)]
     votes = np.zeros((n_cells, int(found.max()) + 1), dtype=np.intp)
     np.add.at(votes, (np.arange(n_cells)[:, None], near), 1)
     return votes.argmax(axis=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.checks import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def find(names: Labels, wanted: Labels, others: Mapping[str, Labels]) -> Found:
     if len(columns) < FEWEST * len(wanted):
         msg = (
             f"query must have at least half of the {len(wanted)} genes of the reference; {len(columns)} are found "
-            f"({len(columns) / len(wanted):.0%}). Reference: {_checks.listed(wanted, 4)}; query: {_checks.listed(names, 4)}. "
+            f"({len(columns) / len(wanted):.0%}). Reference: {join_names(wanted, 4)}; query: {join_names(names, 4)}. "
             f"{_advice(names, wanted, others, len(columns))}"
         )
         raise ValueError(msg)

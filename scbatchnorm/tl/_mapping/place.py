@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import checks as _checks
-from scbatchnorm._data import surveyed as _surveyed
 from scbatchnorm._data.blocks import _Product
-from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._data.checks import join_names
+from scbatchnorm._data.surveyed import checked_map
+from scbatchnorm._method.novelty import ReferenceDensity
 from scbatchnorm.tl._mapping import query_batches as _news
 from scbatchnorm.tl._mapping import space as _mapping
 
@@ -69,7 +69,7 @@ class Source:
 
     def components(self) -> Floats:
         """Of all cells, shape (cells, components); in the same pass values are checked."""
-        parts = _surveyed.mapped(self.matrix, _Product(self.stem.components), what="components")
+        parts = checked_map(self.matrix, _Product(self.stem.components), what="components")
         products = np.empty((self.matrix.shape[0], self.stem.components.shape[1]), np.float32)
         for start, part in zip(self.matrix.starts, parts, strict=True):
             products[start : start + len(part)] = part
@@ -102,7 +102,7 @@ def known_codes(batch: Labels, known_batches: Sequence[str] | str, levels: Label
     for where, names in (("the reference", list(codes)), ("the query", present)):
         wrong = [name for name in known if name not in names]
         if wrong:
-            msg = f"known_batches must name batches that both have; {_checks.listed(wrong)} is none of {where}: {_checks.listed(names)}."
+            msg = f"known_batches must name batches that both have; {join_names(wrong)} is none of {where}: {join_names(names)}."
             raise ValueError(msg)
     return {name: codes[name] for name in known}
 
@@ -179,7 +179,7 @@ class Usual:
         self, model: FittedAutoencoder, space: _mapping.Space, false_alarm: float, rng: np.random.Generator
     ) -> None:
         rows = np.sort(rng.permutation(len(space.inputs))[:_STATES])
-        self._states = _novelty.States(space.inputs[rows], space.codes[rows], rng)
+        self._states = ReferenceDensity(space.inputs[rows], space.codes[rows], rng)
         self._false_alarm = false_alarm
         self._unexplained = model.reference_.unexplained
         self._distance = self._states.distance_when_held_out()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import annotation as _annotation
+from scbatchnorm._data.adata import read_features
+from scbatchnorm._data.annotation import to_memory
 from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._method.stem import Stem
 from scbatchnorm.tl._mapping import genes as _genes
@@ -44,7 +44,7 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
         if use_rep is None:
             msg = "use_rep must name the representation in query.obsm: the reference was fitted on one, and an estimator does not know its name."
             raise ValueError(msg)
-        matrix = _anndata.features(query, layer=layer, use_rep=use_rep, mask_var=None).matrix
+        matrix = read_features(query, layer=layer, use_rep=use_rep, mask_var=None).matrix
         if matrix.shape[1] != n_wanted:
             msg = f"query.obsm[{use_rep!r}] must have the {n_wanted} columns of the reference's representation; got {matrix.shape[1]}."
             raise ValueError(msg)
@@ -56,7 +56,7 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
     found = _genes.find(names, np.asarray(model.features_, dtype=str), _other_names(query))
     mask = np.zeros(query.n_vars, dtype=bool)
     mask[found.columns] = True
-    features = _anndata.features(query, layer=layer, use_rep=None, mask_var=mask)
+    features = read_features(query, layer=layer, use_rep=None, mask_var=mask)
     position = pd.Index(model.features_.astype(str)).get_indexer(pd.Index(features.names))
     stem = model.stem_
     known = Stem(stem.mean[position], np.ascontiguousarray(stem.components[position]), stem.origin, stem.scale)
@@ -66,7 +66,7 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
 
 def _other_names(query: AnnData) -> dict[str, Labels]:
     """Columns of `var` that may hold names of genes."""
-    columns = _annotation.in_memory(query.var).select_dtypes(exclude=["number", "bool", "datetime"])
+    columns = to_memory(query.var).select_dtypes(exclude=["number", "bool", "datetime"])
     return {f"query.var[{column!r}]": values.astype(str).to_numpy() for column, values in columns.items()}
 
 
@@ -92,7 +92,7 @@ def label_column(label_key: str, key_added: str | None) -> str:
 
 def stale_columns(query: AnnData, key: str, key_added: str | None) -> list[str]:
     """Columns with labels of an earlier call, as its record tells."""
-    record = _annotation.in_memory(query.uns.get(key, {}))
+    record = to_memory(query.uns.get(key, {}))
     params = record.get("params", {}) if isinstance(record, dict) else {}
     earlier: list[object] = list(np.atleast_1d(params["label_keys"])) if "known_batches" in params else []
     columns = [label_column(str(label_key), key_added) for label_key in earlier]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scbatchnorm._data.blocks import InMemory, Narrowing
-from scbatchnorm._method import novelty as _novelty
-from scbatchnorm._method import pca as _principal
+from scbatchnorm._method.novelty import MIN_CELLS, BatchModel, sketch_batch
+from scbatchnorm._method.pca import count_normal_draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class New:
 
     rows: Codes  # (its cells,)
     looked: Codes  # those of them that anchors are sought for
-    own: _novelty.Own | None  # None: it is not asked, or there are too few cells
+    own: BatchModel | None  # None: it is not asked, or there are too few cells
     sketch: Codes  # those of them that `own` was fitted to
     products: Floats  # (its cells, components) with those of `own`
 
@@ -69,10 +69,10 @@ def read(blocks: Blocks, known: Stem, codes: Codes, rng: np.random.Generator, *,
 
 def _drawn(rows: Codes, ahead: _Ahead | None, known: Stem, rng: np.random.Generator) -> New:
     """A batch of which nothing is known yet but its own stem."""
-    new = New(rows, _novelty.sketch(len(rows), rng), None, np.empty(0, np.intp), np.empty((0, 0), np.float32))
-    if ahead is not None and len(rows) >= _novelty.FEWEST:
-        new.sketch = _novelty.sketch(len(rows), rng)
-        new.own = _novelty.Own(ahead.rows(rows[new.sketch]), known, rng)
+    new = New(rows, sketch_batch(len(rows), rng), None, np.empty(0, np.intp), np.empty((0, 0), np.float32))
+    if ahead is not None and len(rows) >= MIN_CELLS:
+        new.sketch = sketch_batch(len(rows), rng)
+        new.own = BatchModel(ahead.rows(rows[new.sketch]), known, rng)
     return new
 
 
@@ -132,9 +132,9 @@ def _foreseen(blocks: Blocks, groups: Sequence[Codes], rng: np.random.Generator)
     """The cells of each batch that `_drawn` will ask for."""
     n_features = blocks.shape[1]
     for rows in groups:
-        _novelty.sketch(len(rows), rng)
-        if len(rows) >= _novelty.FEWEST:
-            chosen = _novelty.sketch(len(rows), rng)
+        sketch_batch(len(rows), rng)
+        if len(rows) >= MIN_CELLS:
+            chosen = sketch_batch(len(rows), rng)
             yield rows[chosen]
-            for n in _principal.drawn(len(chosen), n_features):
+            for n in count_normal_draws(len(chosen), n_features):
                 rng.standard_normal(n)

@@ -14,8 +14,8 @@ from anndata import AnnData
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm._data import adata as _anndata
-from scbatchnorm._data import checks as _checks
+from scbatchnorm._data.adata import as_names, read_column
+from scbatchnorm._data.checks import join_names
 from scbatchnorm._estimator import BatchNormAutoencoder
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read(
 
 def _of_anndata(reference: AnnData, keys: Keys, label_keys: list[str]) -> Reference:
     if keys.uns not in reference.uns:
-        available = _checks.listed(reference.uns) or "none"
+        available = join_names(reference.uns) or "none"
         msg = f"reference has no integration {keys.uns!r} in uns; keys: {available}. Run pp.integrate on it first, or name its integration: key=..."
         raise KeyError(msg)
     model = BatchNormAutoencoder.from_anndata(reference, key=keys.uns)
@@ -94,7 +94,7 @@ def _of_anndata(reference: AnnData, keys: Keys, label_keys: list[str]) -> Refere
 def _places(reference: AnnData, keys: Keys, model: BatchNormAutoencoder) -> Floats:
     """Corrected components of all cells, from the embedding."""
     if keys.obsm not in reference.obsm:
-        available = _checks.listed(reference.obsm) or "none"
+        available = join_names(reference.obsm) or "none"
         msg = (
             f"reference must have its embedding in obsm[{keys.obsm!r}] for labels to be transferred; keys: {available}."
         )
@@ -109,15 +109,15 @@ def _places(reference: AnnData, keys: Keys, model: BatchNormAutoencoder) -> Floa
 
 def _labelled(reference: AnnData, label_key: str, points: Floats) -> Labelled:
     if label_key not in reference.obs:
-        available = _checks.listed(reference.obs.columns) or "none"
+        available = join_names(reference.obs.columns) or "none"
         msg = f"label_keys: {label_key!r} is not a column of reference.obs; columns: {available}."
         raise KeyError(msg)
-    values = _anndata.column(reference, "label_keys", label_key)
+    values = read_column(reference, "label_keys", label_key)
     given = values.notna().to_numpy()
     if not given.any():
         msg = f"label_keys: reference.obs[{label_key!r}] must have a value for at least one cell; all are missing."
         raise ValueError(msg)
-    codes, names = pd.factorize(_anndata._as_names(values[given]), sort=True)
+    codes, names = pd.factorize(as_names(values[given]), sort=True)
     return Labelled(points[given], codes, np.asarray(names, dtype=str))
 
 

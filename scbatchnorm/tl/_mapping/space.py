@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import anchors as _anchors
-from scbatchnorm._method import calibration as _calibration
-from scbatchnorm._runtime import device as _device
+from scbatchnorm._method.anchors import clean_anchors, find_anchors, find_nearest
+from scbatchnorm._method.calibration import has_statistics
+from scbatchnorm._runtime.device import run_network
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.normalization import MixedBatchNorm, recalibrate
 
@@ -57,7 +57,7 @@ class Space:
         found = np.empty_like(aligned)
         for start in range(0, len(aligned), _CHUNK):
             some = aligned[start : start + _CHUNK]
-            each = [_device.run(network, network.encode, some, np.full(len(some), code)) for code in codes]
+            each = [run_network(network, network.encode, some, np.full(len(some), code)) for code in codes]
             latent = each[0] if len(each) == 1 else np.mean(each, axis=0, dtype=np.float32)
             # Uncorrected they are as in the average batch, for offsets have the mean 0.
             found[start : start + _CHUNK] = some + self._model.strength_.at(some) * (latent - some)
@@ -71,7 +71,7 @@ class Space:
         ValueError
             There are no statistics, or they are those of single batches.
         """
-        if self._network is None or not _calibration.has_statistics(self._network):
+        if self._network is None or not has_statistics(self._network):
             msg = "mode='recalibrate' needs layers with statistics of cells, and the model of the reference has none; use mode='frozen'."
             raise ValueError(msg)
         space = copy.copy(self)
@@ -81,7 +81,7 @@ class Space:
             raise ValueError(msg)
         points = np.concatenate([self.inputs, aligned])
         codes = np.concatenate([self.codes, np.full(len(aligned), _UNKNOWN)])
-        recalibrate(network, lambda: _device.run(network, network.reconstruct, points, codes))
+        recalibrate(network, lambda: run_network(network, network.reconstruct, points, codes))
         return space
 
 
@@ -143,7 +143,7 @@ def _smoothly_moved(points: Floats, origin: Floats, displacement: Floats) -> Flo
     moved = np.empty_like(points)
     for start in range(0, len(points), _ROWS):
         chunk = points[start : start + _ROWS]
-        near = _anchors.nearest(chunk, origin, _SMOOTH)
+        near = find_nearest(chunk, origin, _SMOOTH)
         distance = np.square(chunk[:, None] - origin[near]).sum(axis=2)
         width = 0.5 * distance[:, near.shape[1] // 2, None]
         weight = np.exp(-distance / np.maximum(width, np.float32(1e-12)))
@@ -158,6 +158,6 @@ def _pairs(
     """Positions in the reference, taken as one batch, and among the cells, of clean anchors between them."""
     points = np.concatenate([reference, cells]).astype(np.float32)
     codes = np.repeat([0, 1], [len(reference), len(cells)])
-    anchors = _anchors.find(points, codes, n_neighbors)
-    anchors = _anchors.clean(anchors, points, displaced=displaced, dissimilar=dissimilar)
+    anchors = find_anchors(points, codes, n_neighbors)
+    anchors = clean_anchors(anchors, points, displaced=displaced, dissimilar=dissimilar)
     return anchors.left, anchors.right - len(reference)

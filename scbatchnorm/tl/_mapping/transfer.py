@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method import anchors as _anchors
+from scbatchnorm._method.anchors import find_nearest, sketch_batches
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
@@ -39,13 +39,13 @@ def vote(points: Floats, reference: Floats, labels: Codes, rng: np.random.Genera
     size = np.bincount(labels)
     rows: Codes = np.arange(len(labels))
     if len(labels) > _KEPT:
-        rows = _anchors.sketch(labels, max(_OF_A_LABEL, _KEPT // len(size)), rng)
+        rows = sketch_batches(labels, max(_OF_A_LABEL, _KEPT // len(size)), rng)
     # What was left out is counted in those that were kept, so that shares stay.
     worth = (size / np.bincount(labels[rows], minlength=len(size))).astype(np.float32)
     chosen, probability = np.empty(len(points), np.intp), np.empty(len(points), np.float32)
     for start in range(0, len(points), _ROWS):
         chunk = points[start : start + _ROWS]
-        near = rows[_anchors.nearest(chunk, reference[rows], _VOTERS)]
+        near = rows[find_nearest(chunk, reference[rows], _VOTERS)]
         distance = np.square(chunk[:, None] - reference[near]).sum(axis=2)
         weight = np.exp(-distance / np.maximum(distance.max(axis=1, keepdims=True), np.float32(1e-12)))
         weight *= worth[labels[near]]
