@@ -50,3 +50,12 @@ def written(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def same_embedding(adata: ad.AnnData, other: ad.AnnData, tolerance: float = 0) -> None:
     np.testing.assert_allclose(adata.obsm["X_scbatchnorm"], other.obsm["X_scbatchnorm"], atol=tolerance, rtol=0)
+
+
+def rounding(values: np.ndarray, n_terms: int) -> float:
+    """How far float32 sums of `n_terms` values may lie apart that are added up in another order, if the sums are `values`.
+
+    Each addition rounds to a unit in the last place of the largest. The difference of two such sums keeps this error,
+    however small it is itself: it is absolute, and no relative tolerance holds for differences.
+    """
+    return n_terms * float(np.finfo(np.float32).eps) * float(np.abs(values).max())
