@@ -13,12 +13,17 @@ import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
+from hypothesis import HealthCheck, settings
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# The same examples in every run, however slow the machine is. Others are drawn by tests/stress.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

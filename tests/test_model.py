@@ -132,7 +132,7 @@ def test_features_of_a_data_frame(X, batch, brief):
         model.transform(frame[names[::-1]], batch)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.integers(0, 89), min_size=1, max_size=120), chunk=st.integers(1, 40))
 def test_embedding_depends_on_nothing_but_the_cell(rows, chunk, fitted, X, batch, monkeypatch):
     """Whatever the cells beside it, their order, their number and the size of the chunks."""
@@ -238,7 +238,7 @@ def test_only_a_corrected_embedding_is_cut(X, batch, brief):
 def test_strength_blends_linearly(X, batch, brief):
     none, full = (brief(strength=strength).fit_transform(X, batch) for strength in (0, 1))
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(strength=st.floats(0, 1))
     def check(strength):
         expected = (1 - strength) * none + strength * full

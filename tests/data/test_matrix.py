@@ -25,7 +25,7 @@ def bits(matrix):
     return type(matrix), matrix.dtype, matrix.shape, matrix.flags.c_contiguous, matrix.tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     npst.arrays(np.float32, npst.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6),
         elements=st.sampled_from([0, 0, 0.125, 1, 3.5, -2, 100]), fill=st.nothing()),

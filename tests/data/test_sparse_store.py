@@ -56,7 +56,7 @@ def same(found: sparse.csr_matrix, expected: sparse.csr_matrix) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_blocks_of_any_size_make_the_whole(tmp_path_factory, data):
     suffix = data.draw(st.sampled_from(SUFFIXES))

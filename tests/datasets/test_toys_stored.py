@@ -31,7 +31,7 @@ def same(a: sparse.csr_matrix, b: sparse.csr_matrix) -> None:
         np.testing.assert_array_equal(getattr(a, part), getattr(b, part))
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @example(n_cells=BLOCK, n_genes=5, batch_strength=1.0, density=0.3, seed=0, truth=True)
 @example(n_cells=2 * BLOCK + 1, n_genes=5, batch_strength=10.0, density=0.9, seed=0, truth=True)
 @example(n_cells=BLOCK - 1, n_genes=5, batch_strength=1.0, density=1e-6, seed=0, truth=False)

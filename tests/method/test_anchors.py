@@ -60,7 +60,7 @@ def paired(base, shifts):
     return points, np.repeat(np.arange(n_batches), n), anchors
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 15), min_size=2, max_size=4), st.integers(1, 20), st.integers(0, 9))
 def test_find_is_brute_force(batch_sizes, k, seed):
     """Also for batches smaller than k; `left` is in the batch with the lower code, `group` numbers the pair of batches."""
@@ -132,7 +132,7 @@ def test_cells_per_batch_are_bounded(n_batches):
     assert n >= cells_per_batch(n_batches + 1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 70), st.integers(0, 3))
 def test_sketch_takes_up_to_so_many_of_each_batch(batch_sizes, limit, seed):
     rng = np.random.default_rng(seed)
@@ -290,7 +290,7 @@ def test_align_of_one_cell_against_many():
     assert np.isfinite(found).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sets(st.tuples(st.integers(0, 9), st.integers(10, 19)), max_size=30), st.integers(0, 5))
 def test_partners_are_drawn_from_the_anchors(pairs, seed):
     left, right = (np.array([p[side] for p in sorted(pairs)], dtype=np.intp) for side in (0, 1))

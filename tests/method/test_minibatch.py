@@ -14,7 +14,7 @@ from scbatchnorm._method.training.minibatches import COMPOSITIONS, draw_minibatc
 # Batch sizes from a single cell to several minibatches, in one list: a few batches or more than fit into a minibatch.
 BATCH_SIZES = st.lists(st.one_of(st.just(1), st.integers(1, 5), st.integers(1, 400)), min_size=1, max_size=30)
 SIZES = st.sampled_from([4, 7, 16, 64, 128])
-FEW = settings(deadline=None, max_examples=60)
+FEW = settings(max_examples=60)
 
 
 def codes_of(batch_sizes, seed=0):
@@ -91,7 +91,7 @@ def test_minibatches_are_about_equally_large(batch_sizes, size, seed):
     assert np.ptp(lengths) <= (1 if 2 * len(batch_sizes) <= size else 3)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 60), min_size=100, max_size=100), st.integers(0, 5))
 def test_hundred_batches_take_turns(batch_sizes, seed):
     """100 batches do not fit twice into 128 rows: no row is alone, no cell is left out or repeated."""

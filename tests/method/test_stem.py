@@ -77,7 +77,7 @@ def test_sparse_equals_dense(kind):
     np.testing.assert_allclose(found.encode(kind(X)), dense.encode(X), atol=1e-3)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(3, 60), st.integers(3, 40), st.integers(1, 50), st.integers(0, 5))
 def test_shapes_units_and_inverses(n, g, k, seed):
     """For any shape: at most min(shape) - 1 components, mean variance 1, and maps that invert each other."""

@@ -29,7 +29,7 @@ def two_states(sizes, spread=0.3, seed=0):
     return (centre[kind] + spread * rng.normal(size=(len(kind), 5))).astype(np.float32), codes, kind
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 5))
 def test_neighbours_are_the_nearest_of_the_batch(sizes, seed):
     codes = np.repeat(np.arange(len(sizes)), sizes)
@@ -80,7 +80,7 @@ def test_counterparts_balance_unequal_composition():
         assert share[many].sum() / share[few].sum() > 1.5  # which support alone would not do
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(2, 30), min_size=2, max_size=4), st.integers(0, 5))
 def test_counterparts_are_scaled_to_the_support(sizes, seed):
     codes = np.repeat(np.arange(len(sizes)), sizes)

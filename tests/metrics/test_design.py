@@ -72,7 +72,7 @@ def test_confounded():
     assert read(adata, batch_key="one").confounded == "there is one batch only"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_shuffling_keeps_the_composition_of_every_label(seed):
     design = read(annotated(seed=seed, n=80))

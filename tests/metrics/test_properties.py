@@ -37,7 +37,7 @@ METRICS: dict[str, Callable[[Cells], float]] = {
 LOWEST = {"pcr_comparison": -np.inf, "kmeans_ari": -0.5, "leiden_ari": -0.5}
 # Their search starts at cells of a random number, so other cells may come out if clusters are not clear.
 SEARCHES = {"kmeans_nmi", "kmeans_ari", "leiden_nmi", "leiden_ari", "isolated_labels f1"}
-FEW = settings(max_examples=8, deadline=None)
+FEW = settings(max_examples=8)
 every_metric = pytest.mark.parametrize("name", METRICS)
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scbatchnorm.nn import MixedBatchNorm
 from scbatchnorm.nn.normalization import STATISTICS
 
-FEW = settings(deadline=None, max_examples=30)
+FEW = settings(max_examples=30)
 
 
 def two_types(n=4000, shares=(0.2, 0.8), *, gap=4.0, seed=0):

@@ -22,7 +22,7 @@ from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.network import Stack
 from scbatchnorm.nn.normalization import STATISTICS
 
-FEW = settings(deadline=None, max_examples=30)
+FEW = settings(max_examples=30)
 SIZES = st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any)
 
 

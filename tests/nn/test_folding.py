@@ -118,7 +118,7 @@ def test_folded_modules_are_in_evaluation_mode():
     assert not any(module.training for module in folded.modules())
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["linear", "norm", "relu", "nest"]), min_size=1, max_size=8), st.integers(0, 9))
 def test_any_sequence(layers, seed):
     """In any order and depth: the same function; never more layers with statistics, and none directly after a Linear."""

@@ -26,7 +26,7 @@ from scbatchnorm.nn.normalization import STATISTICS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEW = settings(deadline=None, max_examples=15)
+FEW = settings(max_examples=15)
 AFFINES = ("shared", "per_batch", "none")
 OTHERS: dict[str, Callable[..., nn.Module]] = {
     "layer": LayerNorm,

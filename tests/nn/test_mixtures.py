@@ -60,7 +60,7 @@ def softmax(logits):
     return powers / powers.sum()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LOGITS, LOGITS, st.sampled_from([1, 2, 4]), st.integers(0, 9))
 def test_switchable_is_its_formula(mean, var, channels, seed):
     layer = moved(switchable(mean, var, num_channels=channels), seed)
@@ -159,7 +159,7 @@ def test_share_in_inference_is_its_average_in_training(momentum):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 20), st.integers(0, 9))
 @example(1, 0)
 def test_inference_of_a_cell_does_not_depend_on_its_companions(kind, n, seed):

@@ -192,7 +192,7 @@ def test_inference_of_a_cell_does_not_depend_on_its_companions(statistics, affin
     close(layer.state_dict(), before, 0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4))
 @example([0.0, -1e3, 1e3, 1.0])
 def test_mixed_share_is_a_share(logits):

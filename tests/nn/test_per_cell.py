@@ -92,7 +92,7 @@ def test_with_one_group_all_are_the_same():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(0, 9))
 @example(1, 0)
 def test_a_cell_is_normalised_by_itself(kind, n, seed):

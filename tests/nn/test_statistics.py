@@ -95,7 +95,7 @@ def exact(layer, x, codes):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 60), max_size=6), st.sampled_from([torch.float64, torch.float32]))
 @example([], torch.float64)
 @example([0, 0, 59, 60], torch.float32)
@@ -196,7 +196,7 @@ def test_recalibrated_statistics_are_those_seen_at_inference(method, norm):
             torch.testing.assert_close(layer.running_var.double(), values.var(0), rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 120), st.integers(0, 3), st.sampled_from(MINIBATCH_NORMS))
 @example(1, 0, "batch")
 def test_recalibration_does_not_depend_on_chunks(size, seed, norm):

@@ -15,7 +15,7 @@ from sklearn.covariance import shrunk_covariance
 from scbatchnorm.nn import WhitenedBatchNorm
 
 METHODS = ("newton_schulz", "cholesky")
-FEW = settings(deadline=None, max_examples=20)
+FEW = settings(max_examples=20)
 
 
 def rows(n=200, d=5, seed=0):

@@ -58,7 +58,7 @@ arrays = hnp.arrays(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     content=st.dictionaries(st.text(), json_values, max_size=4), arrays=st.dictionaries(st.text(), arrays, max_size=3)
 )

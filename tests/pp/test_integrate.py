@@ -271,7 +271,7 @@ def test_true_and_false_as_batches(adata, batch, brief):
     assert adata.uns["scbatchnorm"]["batch_levels"].tolist() == ["False", "True"]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=30, max_size=30).filter(
         lambda b: len(set(b)) > 1 and min(b.count(level) for level in set(b)) > 1
