@@ -3,6 +3,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 ENVS ?=
+# What `make test` runs. `make test-slow` runs all the others, so that between them they run every test.
+QUICK := not slow and not stress
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MPLBACKEND := agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint docs bench dist venv clean
+.PHONY: help demo test test-slow test-matrix lint docs bench dist venv clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -24,11 +26,14 @@ help: ## this list
 demo: $(VENV)/.dev ## integrate real cells with planted batch effects, write pictures and scores
 	$(BIN)/scbatchnorm demo
 
-test: export OMP_NUM_THREADS := 1
-test: $(VENV)/.dev ## tests, doctests and tutorials
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test test-slow: export OMP_NUM_THREADS := 1
+test: $(VENV)/.dev ## tests and doctests, but for those that are slow by nature
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m '$(QUICK)'
 
-test-matrix: ## the tests with other versions; environments of .ci/test_matrix.py in ENVS, or the usual ones
+test-slow: $(VENV)/.dev ## those: tutorials, demo, other processes, clusters, browser, real data, stress
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not ($(QUICK))'
+
+test-matrix: ## all tests with other versions; environments of .ci/test_matrix.py in ENVS, or the usual ones
 	$(PYTHON) .ci/test_matrix.py $(ENVS) --pytest-args='$(PYTEST_ARGS)'
 
 lint: $(VENV)/.dev ## ruff (rules and format) and mypy

@@ -47,9 +47,19 @@ def test_clustering_packages_are_extras_only():
 
 @pytest.mark.parametrize("script", [".ci/run", ".github/workflows/ci.yml"])
 def test_continuous_integration_calls_existing_targets(script):
-    used = set(re.findall(r"\bmake (\w+)", (ROOT / script).read_text()))
-    defined = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {"test", "lint"} <= used <= defined
+    used = set(re.findall(r"\bmake ([\w-]+)", (ROOT / script).read_text()))
+    assert {"test", "test-slow", "lint", "docs"} <= used <= makefile_targets()
+
+
+def test_continuous_integration_calls_the_test_command_of_the_readme():
+    (command,) = re.findall(r"^\$ (make test[^#\n]*?) *(?:#.*)?$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_every_test_is_run_by_one_of_the_two_targets():
+    makefile = (ROOT / "Makefile").read_text()
+    assert "-m '$(QUICK)'\n" in makefile
+    assert "-m 'not ($(QUICK))'\n" in makefile
 
 
 def test_ci_script_is_executable():
@@ -115,7 +125,7 @@ def test_entry_of_the_registry():
 
 
 def makefile_targets() -> set[str]:
-    return set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 def test_release_is_checked_before_it_is_published():
