@@ -38,16 +38,16 @@ def asked(monkeypatch) -> dict:
     return found
 
 
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.parametrize("suffix", ["h5ad", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_evaluate_is_metrics_evaluate(source, tmp_path, capsys, suffix):
     adata, path = ad.read_h5ad(source), tmp_path / f"in.{suffix}"
     adata.obsm["X_true"] = np.eye(3)[adata.obs["cell_type"].cat.codes]
     adata.write_h5ad(path) if suffix == "h5ad" else adata.write_zarr(path)
-    options = ("--rep", "X_true", "--label-key", "cell_type", "--n-bootstrap", "20", "--seed", "3")
+    options = ("--rep", "X_true", "--label-key", "cell_type", "--n-bootstrap", "5", "--seed", "3")
     figure = ("--figure", tmp_path / "scores.png")
     assert run("evaluate", path, *KEYS, *options, "-o", tmp_path / "scores.csv", *figure) == 0
     expected = metrics.evaluate(
-        adata, ["X_pca", "X_true"], batch_key="batch", label_key="cell_type", n_bootstrap=20, rng=3
+        adata, ["X_pca", "X_true"], batch_key="batch", label_key="cell_type", n_bootstrap=5, rng=3
     )
     found = pd.read_csv(tmp_path / "scores.csv", index_col="representation", dtype={"notes": str}).fillna({"notes": ""})
     pd.testing.assert_frame_equal(found, expected)

@@ -24,7 +24,7 @@ def test_integrate_is_pp_integrate(source, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.parametrize("suffix", ["h5ad", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_reads_and_writes_both_formats(source, tmp_path, suffix):
     first, second = tmp_path / f"first.{suffix}", tmp_path / f"second.{suffix}"
     assert run("integrate", source, "-o", first, "--batch-key", "batch") == 0
@@ -62,7 +62,7 @@ def test_normalize(source, counts, tmp_path, layer):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.parametrize("suffix", ["h5ad", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_overwrite(source, tmp_path, capsys, suffix):
     target = tmp_path / f"out.{suffix}"
     arguments = ("integrate", source, "-o", target, "--batch-key", "batch")

@@ -151,6 +151,7 @@ def test_one_table_for_one_seed_and_any_number_of_threads():
     assert not np.allclose(first["Total high"], other["Total high"])
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_value_and_shrink_with_more_cells():
     widths = {}
     for n in (200, 1800):
@@ -164,6 +165,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_cells():
     assert 0.2 < np.median(widths[1800] / widths[200]) < 0.5
 
 
+@pytest.mark.slow
 def test_intervals_are_as_wide_as_scores_differ_between_samples():
     everything = annotated(n=6000, batches_apart=0.5)
     rows = []

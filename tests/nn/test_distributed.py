@@ -246,6 +246,7 @@ def same_states(found, expected, tolerance, what):
         assert float((found[name] - value).abs().max()) <= tolerance, (what, name)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """Parameters and buffers after 50 steps on uneven shards, and statistics from different numbers of chunks.
 

@@ -56,11 +56,13 @@ def restored(record) -> BatchNormAutoencoder:
         ("zarr", {}),
         ("h5ad", {"strength": 0}),
         ("h5ad", {"n_latent": 5}),
-        ("zarr", {"n_latent": 5, "strength": 0}),
+        pytest.param("zarr", {"n_latent": 5, "strength": 0}, marks=pytest.mark.slow),
         ("h5ad", {"strength": "auto"}),
         ("h5ad", {"statistics": "per_batch", "minibatch_size": 48}),
-        ("zarr", {"norm": "switchable", "record_shift": True}),
-        ("zarr", {"norm": "whitened", "dropout": 0.1, "adversary_norm": "spectral"}),
+        pytest.param("zarr", {"norm": "switchable", "record_shift": True}, marks=pytest.mark.slow),
+        pytest.param(
+            "zarr", {"norm": "whitened", "dropout": 0.1, "adversary_norm": "spectral"}, marks=pytest.mark.slow
+        ),
         ("h5ad", {"rng": None, "progress": None}),
         ("h5ad", {"n_hidden": np.int64(12), "learning_rate": np.float32(1e-3), "rng": np.int64(3)}),
     ],
@@ -114,7 +116,7 @@ def test_batches_that_are_no_words(column, adata, batch, brief, tmp_path):
         np.testing.assert_array_equal(again.transform(read.X, holder.obs["batch"]), adata.obsm["X_scbatchnorm"])
 
 
-@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+@pytest.mark.parametrize("form", ["h5ad", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_everything_can_be_written(form, adata, batch, brief, tmp_path):
     adata.obs["flag"] = batch == "c"
     adata.obs["number"] = np.arange(90) % 2

@@ -160,6 +160,7 @@ def test_a_store_whose_files_are_gone(in_memory, model, tmp_path):
     assert not list(adata.obsm)
 
 
+@pytest.mark.slow
 def test_expression_is_never_there_as_a_whole(model):
     n_cells, n_genes = 20 * ROWS, 60
 

@@ -33,6 +33,7 @@ def test_path_is_measured_at_each_strength(integrated):
     assert path["chosen"].sum() == 1
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_a_fit_with_that_strength(integrated, planted):
     """At full strength: of the embedding that a call with strength 1 gives."""
     alone = planted.copy()
