@@ -77,10 +77,10 @@ def rows(n=50, d=5, seed=0):
 
 
 def same(found, expected):
-    """To 1e-6 of the largest value: what single precision keeps of sums."""
+    """To 1e-5 of the largest value: what single precision keeps after some layers."""
     assert found.shape == expected.shape
     found, expected = found.detach(), expected.detach()
-    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-6
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
 def kinds(module):

@@ -14,7 +14,7 @@ from scbatchnorm.nn import MixedBatchNorm
 from scbatchnorm.nn.normalization import STATISTICS
 
 AFFINES = ("shared", "per_batch", "none")
-TOLERANCES = [(torch.float32, 1e-6), (torch.float64, 1e-12)]
+TOLERANCES = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
 
 
 def cells(n=48, d=4, n_batches=3, *, seed=0, dtype=torch.float32):
@@ -155,11 +155,11 @@ def test_a_batch_with_a_single_cell_has_the_mixed_statistics(statistics):
     x, codes = x[kept], codes[kept]
     assert (codes == 1).sum() == 1
     out = layer(x, codes)
-    close(out[codes == 1], nn.BatchNorm1d(4)(x)[codes == 1], 1e-6)
-    close(layer.running_mean[1], x.mean(0), 1e-6)
-    close(layer.running_var[1], x.var(0), 1e-6)
+    close(out[codes == 1], nn.BatchNorm1d(4)(x)[codes == 1], 1e-5)
+    close(layer.running_mean[1], x.mean(0), 1e-5)
+    close(layer.running_var[1], x.var(0), 1e-5)
     if statistics == "per_batch":
-        close(out[codes == 2], nn.BatchNorm1d(4)(x[codes == 2]), 1e-6)
+        close(out[codes == 2], nn.BatchNorm1d(4)(x[codes == 2]), 1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -201,7 +201,7 @@ def test_mixed_share_is_a_share(logits):
     layer.blend_logit.data.copy_(torch.tensor(logits))
     share = layer.mixed_share
     assert ((share >= 0) & (share <= 1)).all()
-    close(share, 1 / (1 + torch.exp(-torch.tensor(logits))), 1e-6)
+    close(share, 1 / (1 + torch.exp(-torch.tensor(logits))), 1e-5)
     assert (norm().mixed_share == 1).all()
     assert (norm(statistics="per_batch").mixed_share == 0).all()
 
@@ -218,7 +218,7 @@ def test_ends_of_blend(logit, statistics, training):
             layer(x, codes)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     out, expected = blend.train(training)(a, codes), end.train(training)(b, codes)
-    close(out, expected, 2e-6)
+    close(out, expected, 1e-5)
     out.pow(3).sum().backward()
     expected.pow(3).sum().backward()
     close(a.grad, b.grad, 1e-4)

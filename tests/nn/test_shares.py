@@ -22,8 +22,8 @@ def test_blend_has_a_share_for_each_feature():
     with torch.no_grad():
         layer.blend_logit.copy_(torch.log(torch.tensor([1.0, 3.0])))
     found = rows(layer)
-    np.testing.assert_allclose(found["both", "mixed"], [0.625, 0.5, 0.75], rtol=1e-6)
-    np.testing.assert_allclose(found["both", "per_batch"], [0.375, 0.25, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(found["both", "mixed"], [0.625, 0.5, 0.75], rtol=1e-5)
+    np.testing.assert_allclose(found["both", "per_batch"], [0.375, 0.25, 0.5], rtol=1e-5)
 
 
 def test_switchable_has_shares_of_mean_and_variance():
@@ -32,8 +32,10 @@ def test_switchable_has_shares_of_mean_and_variance():
         layer.var_logit.copy_(torch.log(torch.tensor([1.0, 2.0, 5.0])))
     found = rows(layer)
     assert len(found) == 6
-    np.testing.assert_allclose([found["variance", k][0] for k in ("batch", "layer", "instance")], [1 / 8, 1 / 4, 5 / 8])
-    np.testing.assert_allclose([found["mean", k][0] for k in ("batch", "layer", "instance")], 1 / 3)
+    np.testing.assert_allclose(
+        [found["variance", k][0] for k in ("batch", "layer", "instance")], [1 / 8, 1 / 4, 5 / 8], rtol=1e-5
+    )
+    np.testing.assert_allclose([found["mean", k][0] for k in ("batch", "layer", "instance")], 1 / 3, rtol=1e-5)
 
 
 def test_batch_layer_tells_the_share_of_inference():
@@ -56,7 +58,7 @@ def test_layers_are_named_and_others_left_out():
 def test_estimator(brief, X, batch):
     table = learned_shares(brief(statistics="blend").fit(X, batch))
     assert table["layer"].unique().tolist() == ["encoder.1", "encoder.4", "decoder.1", "decoder.4"]
-    assert table.groupby("layer")["share"].sum().to_numpy() == pytest.approx(1)
+    assert table.groupby("layer")["share"].sum().to_numpy() == pytest.approx(1, rel=1e-5)
     assert table[["lowest", "share", "highest"]].apply(lambda row: row.is_monotonic_increasing, axis=1).all()
     with pytest.raises(ValueError, match="learned_shares needs a network"):
         learned_shares(brief(strength=0).fit(X, batch))

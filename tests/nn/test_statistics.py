@@ -118,7 +118,7 @@ def test_recalibration_is_exact_for_any_chunks(name, cuts, dtype):
             found = layer.get_buffer(key) if len(expected) > 1 else layer.get_buffer(key)[None]
             for row, value in zip(found, expected, strict=True):
                 np.testing.assert_allclose(
-                    row, 7.0 if value is None else value, rtol=2e-7 if dtype.itemsize < 8 else 1e-9
+                    row, 7.0 if value is None else value, rtol=5e-7 if dtype.itemsize < 8 else 1e-9
                 )
     assert layer.training
     for key, value in before.items():
