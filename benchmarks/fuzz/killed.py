@@ -200,7 +200,7 @@ def commands(n_kills: int, seed: int) -> Counter[str]:
                 child, _ = killing.started(_integrate, arguments)
                 killing.ended(child)
             seen["after the next run: " + _integrated(target, old=False)] += 1
-            left = [path.name for path in folder.iterdir() if path.suffix == ".part"]
+            left = [path.name for path in folder.iterdir() if path.suffix in {".part", ".lock"}]
             seen["nothing left after the next run" if not left else f"LEFT: {left}"] += 1
     return seen
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from scbatchnorm._data import store_read as _store
 from scbatchnorm._data import store_write as _sparse_store
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import replace_atomically
 from scbatchnorm._runtime.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def write(source: _store.Files, target: Path, added: Added, *, progress: bool | 
         Files of the source are gone or changed; the disk is full.
     """
     source.check()
-    with _atomic.staged(target) as (new,):
+    with replace_atomically(target) as (new,):
         if source.path.suffix == target.suffix:
             _copy(source, new, progress=progress)
         with _changed(new) as root:

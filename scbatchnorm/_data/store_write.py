@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import get_index_dtype
 
 from scbatchnorm._data.blocks import ROWS
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import check_output_path, replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,7 +49,7 @@ def check_target(name: str, path: str | Path) -> Path:
     if os.path.lexists(path):
         msg = f"{name} exists already: {path}. Remove it, or give another path."
         raise FileExistsError(msg)
-    _atomic.check_target(name, path, overwrite=False, hint="another path", folder=path.suffix == ".zarr")
+    check_output_path(name, path, overwrite=False, hint="another path", folder=path.suffix == ".zarr")
     require_dask(name)
     return path
 
@@ -76,7 +76,7 @@ def write(path: Path, annotation: ad.AnnData, blocks: Iterable[Mapping[str, spar
         Consecutive cells, with all genes: CSR for the element `"X"` and for layers, `"layers/name"`; the same elements
         and types of values in all blocks.
     """
-    with _atomic.staged(path) as (new,), _created(new) as (root, check):
+    with replace_atomically(path) as (new,), _created(new) as (root, check):
         ad.io.write_elem(root, "/", annotation)
         for missing in ("raw", "X"):  # written as missing, which older readers of h5ad do not know
             if missing in root:

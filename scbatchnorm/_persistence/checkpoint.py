@@ -17,7 +17,7 @@ from scbatchnorm._data.blocks import InMemory, Notes
 from scbatchnorm._persistence import record as _record
 from scbatchnorm._persistence import restore as _restore
 from scbatchnorm._persistence.container import read_container, select_prefix, to_json_number, write_container
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import check_output_path, remove_leftovers
 from scbatchnorm._runtime.errors import ModelFileError
 from scbatchnorm._runtime.messages import warn
 
@@ -69,8 +69,8 @@ class Checkpoint(Notes):
         if model.checkpoint is None:
             return cls()
         path = Path(os.fspath(model.checkpoint))
-        _atomic.check_target("checkpoint", path, overwrite=True, hint="")
-        _atomic.recover(path)
+        check_output_path("checkpoint", path, overwrite=True, hint="")
+        remove_leftovers(path)
         checkpoint = cls(path)
         checkpoint._content = {"fit": _identity(model, X, codes, rng, device)}
         if path.exists():

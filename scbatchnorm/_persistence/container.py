@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import write_atomically
 from scbatchnorm._runtime.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def write_container(path: Path, kind: str, content: Content, arrays: Arrays) -> 
     Parameters
     ----------
     path
-        File to write; `_atomic.check_target` says beforehand whether that may be done.
+        File to write; `check_output_path` says beforehand whether that may be done.
     kind
         What the file is.
     content
@@ -63,7 +63,7 @@ def write_container(path: Path, kind: str, content: Content, arrays: Arrays) -> 
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     entry = {"kind": kind, "sha256": _digest(kind, content, arrays), "content": content}
     text = json.dumps(entry, allow_nan=False)
-    _atomic.write(path, safetensors.numpy.save(arrays, metadata={_ENTRY: text}))
+    write_atomically(path, safetensors.numpy.save(arrays, metadata={_ENTRY: text}))
 
 
 def read_container(path: Path, kind: str) -> tuple[Content, Arrays]:

@@ -17,7 +17,7 @@ from scbatchnorm._persistence.container import (
     to_json_table,
     write_container,
 )
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import check_output_path
 from scbatchnorm._runtime.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _WEIGHTS = "weights."
 def save_model(model: BatchNormAutoencoder, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Write a fitted model; see `BatchNormAutoencoder.save`."""
     target = to_path("path", path)
-    _atomic.check_target("path", target, overwrite=overwrite, hint="overwrite=True")
+    check_output_path("path", target, overwrite=overwrite, hint="overwrite=True")
     record = _record.to_record(model)
     arrays = {f"{_WEIGHTS}{name}": value for name, value in record.pop("weights").items()}
     sketch = record.pop("reference")

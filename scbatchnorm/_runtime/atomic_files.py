@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-try:
-    import fcntl
-except ImportError:  # where files cannot be locked, what killed writers leave behind stays
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Temporary folders are called ".NAME-0123456789ab.part", and the file that is locked while one is used, with ".lock".
 _SUFFIX = ".part"
-# Beside what is written, which may have any name but these.
-_LOCK = ".scbatchnorm-lock"
+_LOCK_SUFFIX = ".lock"
+# Where a folder that is being replaced lies meanwhile, in the temporary folder of the new one.
 _OLD = ".scbatchnorm-old"
 
 
-def check_target(name: str, path: Path, *, overwrite: bool, hint: str, folder: bool = False) -> None:
+def check_output_path(name: str, path: Path, *, overwrite: bool, hint: str, folder: bool = False) -> None:
     """Raise if writing to `path` is bound to fail, or would replace what it must not.
 
     Parameters
@@ -55,14 +54,14 @@ def check_target(name: str, path: Path, *, overwrite: bool, hint: str, folder: b
         raise FileExistsError(msg)
 
 
-def write(target: Path, data: bytes) -> None:
+def write_atomically(target: Path, data: bytes) -> None:
     """Replace the file `target`, or what it is a link to, by `data`."""
-    with staged(target) as (new,):
+    with replace_atomically(target) as (new,):
         new.write_bytes(data)
 
 
 @contextlib.contextmanager
-def staged(*targets: Path) -> Iterator[list[Path]]:
+def replace_atomically(*targets: Path) -> Iterator[list[Path]]:
     """Paths to write to in place of `targets`; synchronised and moved there at the end, one after the other.
 
     Nothing else is left behind, and what writers that were killed left of the same targets is removed. Permissions are
@@ -70,72 +69,64 @@ def staged(*targets: Path) -> Iterator[list[Path]]:
     """
     targets = tuple(Path(os.path.realpath(target)) for target in targets)
     with contextlib.ExitStack() as stack:
-        folders = [stack.enter_context(_folder(target)) for target in targets]
+        folders = [stack.enter_context(_temporary_folder(target)) for target in targets]
         news = [folder / target.name for folder, target in zip(folders, targets, strict=True)]
         yield news
         for new in news:
             _synchronise(new)
         for new, folder, target in zip(news, folders, targets, strict=True):
             if target.is_dir():
-                # A folder is not replaced in one step; `recover` puts it back if this is the last thing that happens.
+                # A folder is not replaced in one step; `remove_leftovers` puts it back if this is the last that happens.
                 target.rename(folder / _OLD)
             new.replace(target)
             _synchronise_folder(target.parent)
 
 
 @contextlib.contextmanager
-def _folder(target: Path) -> Iterator[Path]:
+def _temporary_folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` that nobody removes as long as this process lives; removed afterwards."""
-    recover(target)
-    folder, lock = _locked(target)
-    try:
-        yield folder
-    finally:
-        if lock is not None:
-            os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _locked(target: Path) -> tuple[Path, int | None]:
-    """A new folder, and the open file that is locked in it."""
-    while True:
-        folder = target.parent / f".{target.name}-{secrets.token_hex(6)}{_SUFFIX}"
+    remove_leftovers(target)
+    folder = target.with_name(f".{target.name}-{secrets.token_hex(6)}{_SUFFIX}")
+    with hold_lock(folder.with_name(folder.name + _LOCK_SUFFIX)):
         folder.mkdir()
-        if fcntl is None:
-            return folder, None
         try:
-            lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue
-        with contextlib.suppress(OSError):  # not every file system has locks; nothing is removed there
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink:
-            return folder, lock
-        # Somebody took the folder for a leftover in the moment before it was locked.
-        os.close(lock)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def recover(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove what killed writers of `target` left; a folder that they had moved away comes back."""
-    if fcntl is None:
-        return
-    for folder in target.parent.glob(f".{_escaped(target.name)}-*{_SUFFIX}"):
-        try:
-            lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError:
-            continue
-        # Who lives holds the lock.
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for path in target.parent.glob(f".{glob.escape(target.name)}-{'[0-9a-f]' * 12}{_SUFFIX}{_LOCK_SUFFIX}"):
+        # Who lives holds the lock. Where files cannot be locked, what is left stays.
+        with contextlib.suppress(OSError), hold_lock(path, wait=False):
+            folder = path.with_suffix("")
             if (folder / _OLD).exists() and not target.exists():
                 (folder / _OLD).rename(target)
             shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
-def _escaped(name: str) -> str:
-    """`name` as a pattern that matches itself only."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+@contextlib.contextmanager
+def hold_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is made for it and removed at the end.
+
+    With `wait` this waits for whoever holds it, and goes on without a lock where the file system has none. Without
+    `wait` it raises OSError in both cases.
+    """
+    path.parent.stat()  # raises if the folder is missing: the lock would make it
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=wait)
+    except OSError:
+        if not wait:
+            raise
+    try:
+        yield
+    finally:
+        # While it is held, so that the file is not another's; whoever waits for a file that is gone makes a new one.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def _synchronise(path: Path) -> None:

@@ -7,7 +7,7 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import check_output_path, replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ def check_source(path: Path) -> None:
 def check_target(name: str, path: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
     """Raise if writing to `path` is bound to fail."""
     _check_suffix(name, path, suffixes)
-    _atomic.check_target(name, path, overwrite=overwrite, hint="--overwrite", folder=path.suffix == ".zarr")
+    check_output_path(name, path, overwrite=overwrite, hint="--overwrite", folder=path.suffix == ".zarr")
 
 
 def check_apart(source: Path, target: Path) -> None:
@@ -111,7 +111,7 @@ def undamaged(source: Path) -> Iterator[None]:
 
 def write(adata: AnnData, target: Path) -> None:
     """All of `adata`, in the format that the ending says."""
-    with _atomic.staged(target) as (new,), warnings.catch_warnings():
+    with replace_atomically(target) as (new,), warnings.catch_warnings():
         # Which version of the format anndata will write one day is nothing that users can act on.
         warnings.filterwarnings("ignore", message="Writing zarr v2 data|zarr v3 autosharding|Consolidated metadata")
         if target.suffix == ".zarr":

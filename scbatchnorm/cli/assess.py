@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import replace_atomically
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     print(found)
     print()
     if args.output is not None:
-        with _atomic.staged(args.output) as (new,):
+        with replace_atomically(args.output) as (new,):
             new.write_text(json.dumps(as_json(found), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"wrote {args.output}: the assessment")
     print(f"{time.perf_counter() - start:.0f} s in all")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import replace_atomically
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _write(adata: AnnData, found: Diagnosis, args: argparse.Namespace) -> None:
     wanted = {
         path: what for path, what in ((args.table, "the clusters"), (args.figure, "their picture")) if path is not None
     }
-    with _atomic.staged(*wanted) as beside:
+    with replace_atomically(*wanted) as beside:
         for new in beside:
             if new.suffix in _TABLES:
                 found.states.to_csv(new, sep="," if new.suffix == ".csv" else "\t")

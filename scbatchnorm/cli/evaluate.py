@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import replace_atomically
 from scbatchnorm.cli import _files, _options
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _write(table: pd.DataFrame, output: Path | None, figure: Path | None) -> Non
     from scbatchnorm import pl
 
     wanted = {path: what for path, what in ((output, "the scores"), (figure, "their picture")) if path is not None}
-    with _atomic.staged(*wanted) as beside:
+    with replace_atomically(*wanted) as beside:
         for new in beside:
             if new.suffix in _SEPARATORS:
                 table.to_csv(new, sep=_SEPARATORS[new.suffix])

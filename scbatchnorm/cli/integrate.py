@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import check_output_path
 from scbatchnorm.cli import _files, _normalize, _options, _source
 
 HELP = "write a harmonised embedding into an .h5ad or .zarr file"
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     _files.check_apart(args.input, args.output)
     _check(args)
     if args.save_model is not None:
-        _atomic.check_target("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
+        check_output_path("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
     start = time.perf_counter()
     from scbatchnorm import BatchNormAutoencoder, pp
     from scbatchnorm._data.adata import Keys

@@ -151,7 +151,9 @@ def test_generators_of_the_caller_go_on_with_it(make, monkeypatch, X, batch):
 def test_ended_fits_are_not_repeated(make, monkeypatch, X, batch, path):
     expected = make().fit(X, batch)
     # As if it had been killed when all was written, but not all cleared away.
-    (path.parent / f".{path.name}-0.part").mkdir()
+    leftover = path.parent / f".{path.name}-0123456789ab.part"
+    leftover.mkdir()
+    leftover.with_name(f"{leftover.name}.lock").touch()
     monkeypatch.setattr(Trainer, "step", None)
     same(make().fit(X, batch), expected, X, batch)
     assert list(path.parent.iterdir()) == [path]

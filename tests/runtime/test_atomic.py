@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import (
+    check_output_path,
+    hold_lock,
+    remove_leftovers,
+    replace_atomically,
+    write_atomically,
+)
 from tests.helpers.processes import run_python
 
 fcntl = pytest.importorskip("fcntl")
 
 
 def check(path, *, overwrite=False, folder=False):
-    _atomic.check_target("path", path, overwrite=overwrite, hint="overwrite=True", folder=folder)
+    check_output_path("path", path, overwrite=overwrite, hint="overwrite=True", folder=folder)
 
 
 def test_what_may_be_written_to(tmp_path):
@@ -55,7 +63,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         for _ in range(2):
-            _atomic.write(target, b"data")
+            write_atomically(target, b"data")
             assert stat.S_IMODE(target.stat().st_mode) == mode
     finally:
         os.umask(before)
@@ -66,7 +74,7 @@ def test_links_stay_links(tmp_path):
     target, link = tmp_path / "elsewhere" / "file", tmp_path / "link"
     link.symlink_to(target)
     for data in (b"first", b"second"):
-        _atomic.write(link, data)
+        write_atomically(link, data)
         assert link.is_symlink()
         assert target.read_bytes() == data
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere", "file", "link"]
@@ -78,7 +86,7 @@ def test_hard_links_keep_what_they_had(tmp_path):
     target.write_bytes(b"old")
     os.link(target, other)
     with target.open("rb") as opened:
-        _atomic.write(target, b"new")
+        write_atomically(target, b"new")
         assert opened.read() == b"old"
     assert (other.read_bytes(), target.read_bytes()) == (b"old", b"new")
 
@@ -86,14 +94,14 @@ def test_hard_links_keep_what_they_had(tmp_path):
 def test_several_targets_are_all_or_nothing(tmp_path):
     targets = [tmp_path / "a.csv", tmp_path / "b.zarr"]
     for text in ("first", "second"):
-        with _atomic.staged(*targets) as (table, store):
+        with replace_atomically(*targets) as (table, store):
             table.write_text(text)
             store.mkdir()
             (store / text).touch()
             assert table.parent.parent == tmp_path, "on the same disk, so that moving is at once"
         assert targets[0].read_text() == text
         assert [path.name for path in targets[1].iterdir()] == [text]
-    with pytest.raises(KeyboardInterrupt), _atomic.staged(*targets) as (table, _):
+    with pytest.raises(KeyboardInterrupt), replace_atomically(*targets) as (table, _):
         table.write_text("third")
         raise KeyboardInterrupt
     assert targets[0].read_text() == "second"
@@ -104,7 +112,7 @@ def test_several_targets_are_all_or_nothing(tmp_path):
 def test_names_of_all_sorts(tmp_path, name):
     target = tmp_path / name
     for data in (b"1", b"2"):
-        _atomic.write(target, data)
+        write_atomically(target, data)
         assert target.read_bytes() == data
     assert list(tmp_path.iterdir()) == [target]
 
@@ -112,8 +120,8 @@ def test_names_of_all_sorts(tmp_path, name):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from scbatchnorm._runtime import atomic_files as _atomic
-with _atomic.staged(Path(sys.argv[1])) as (new,):
+from scbatchnorm._runtime.atomic_files import replace_atomically
+with replace_atomically(Path(sys.argv[1])) as (new,):
     if sys.argv[2] == "folder":
         new.mkdir()
         rename = Path.rename
@@ -134,12 +142,12 @@ def killed(target, what):
 
 def test_leftovers_of_the_killed_are_removed(tmp_path):
     target, other = tmp_path / "file", tmp_path / "file2"
-    _atomic.write(target, b"old")
+    write_atomically(target, b"old")
     assert len(killed(target, "file")) == 1
     assert target.read_bytes() == b"old"
-    _atomic.write(other, b"not concerned")
+    write_atomically(other, b"not concerned")
     assert len([path for path in tmp_path.iterdir() if path.name.endswith(".part")]) == 1
-    _atomic.write(target, b"new")
+    write_atomically(target, b"new")
     assert target.read_bytes() == b"new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file2"]
 
@@ -151,7 +159,7 @@ def test_folder_that_was_moved_away_comes_back(tmp_path):
     (target / "old").touch()
     assert len(killed(target, "folder")) == 1
     assert not target.exists()
-    with pytest.raises(KeyboardInterrupt), _atomic.staged(target):
+    with pytest.raises(KeyboardInterrupt), replace_atomically(target):
         raise KeyboardInterrupt
     assert [path.name for path in target.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [target]
@@ -159,52 +167,58 @@ def test_folder_that_was_moved_away_comes_back(tmp_path):
 
 def test_what_is_being_written_is_no_leftover(tmp_path):
     target = tmp_path / "file"
-    with _atomic.staged(target) as (slow,):
+    with replace_atomically(target) as (slow,):
         slow.write_bytes(b"slow")
-        _atomic.write(target, b"quick")
+        write_atomically(target, b"quick")
         assert target.read_bytes() == b"quick"
     assert target.read_bytes() == b"slow"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_folder_taken_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
-    """In the moment between its beginning and its lock."""
+def test_lock_taken_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
+    """In the moment after its file is made and before it is locked."""
     target, lock = tmp_path / "file", fcntl.flock
     taken: list[bool] = []
 
     def late(descriptor, how):
-        if not taken and how == fcntl.LOCK_EX:
+        if not taken:
             taken.append(True)
-            _atomic.recover(target)
+            remove_leftovers(target)
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    _atomic.write(target, b"data")
+    write_atomically(target, b"data")
     assert taken
     assert target.read_bytes() == b"data"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_file_systems_without_locks(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
+def test_file_systems_without_locks(tmp_path, monkeypatch, code):
     def unknown(*_):
-        raise OSError(95, "Operation not supported")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", unknown)
-    (tmp_path / ".file-0.part").mkdir()
-    _atomic.write(tmp_path / "file", b"data")
+    for name in (".file-0123456789ab.part", ".file-0123456789ab.part.lock"):
+        (tmp_path / name).mkdir() if name.endswith(".part") else (tmp_path / name).touch()
+    write_atomically(tmp_path / "file", b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
-    assert (tmp_path / ".file-0.part").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".file-0123456789ab.part",
+        ".file-0123456789ab.part.lock",
+        "file",
+    ]
 
 
 def test_many_writers_of_one_file(tmp_path):
     """Each reader finds one of the versions, whole."""
     target, versions = tmp_path / "file", [bytes([n]) * 100_000 for n in range(4)]
-    _atomic.write(target, versions[0])
+    write_atomically(target, versions[0])
     stop = time.monotonic() + 0.5
 
     def write(data):
         while time.monotonic() < stop:
-            _atomic.write(target, data)
+            write_atomically(target, data)
 
     writers = [threading.Thread(target=write, args=(data,)) for data in versions]
     for writer in writers:
@@ -215,3 +229,40 @@ def test_many_writers_of_one_file(tmp_path):
         writer.join(60)
         assert not writer.is_alive()
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_leftovers_of_longer_names_stay(tmp_path):
+    """A name may begin like another one, and what was moved away comes back under its own name only."""
+    longer = tmp_path / "store-b"
+    longer.mkdir()
+    (longer / "old").touch()
+    assert len(killed(longer, "folder")) == 1
+    remove_leftovers(tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    remove_leftovers(longer)
+    assert [path.name for path in longer.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [longer]
+
+
+def test_one_at_a_time_holds_a_lock(tmp_path):
+    path, holders, most = tmp_path / "lock", [0], [0]
+
+    def hold(_):
+        for _ in range(5):
+            with hold_lock(path):
+                holders[0] += 1
+                most[0] = max(most[0], holders[0])
+                with pytest.raises(TimeoutError), hold_lock(path, wait=False):
+                    pass
+                holders[0] -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hold, range(4)))
+    assert most == [1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_disappeared_is_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone"):
+        write_atomically(tmp_path / "gone" / "file", b"data")
+    assert not list(tmp_path.iterdir())

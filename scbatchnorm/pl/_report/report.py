@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._runtime import atomic_files as _atomic
+from scbatchnorm._runtime.atomic_files import check_output_path, write_atomically
 from scbatchnorm._runtime.progress import progress_bar
 from scbatchnorm.metrics import _inputs
 
@@ -132,7 +132,7 @@ def report(
         bar.set_postfix_str("pictures")
         options = {"covariate_keys": _names(covariate_keys), "control_genes": _names(control_genes), "title": title}
         page = _page.html(subject, findings, drawn, path_name=target.name, options=options)
-        _atomic.write(target, page.encode())
+        write_atomically(target, page.encode())
         bar.update()
     return target
 
@@ -143,7 +143,7 @@ def _target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     if target.suffix.lower() not in {".html", ".htm"}:
         msg = f"path must end in .html; got {str(path)!r}."
         raise ValueError(msg)
-    _atomic.check_target("path", target, overwrite=overwrite, hint="overwrite=True")
+    check_output_path("path", target, overwrite=overwrite, hint="overwrite=True")
     return target.absolute()
 
 
