@@ -49,7 +49,7 @@ class BatchNormAutoencoder(FittingAutoencoder):
         statistics), `"batch_layer"` (leans to layer statistics in small minibatches), `"whitened"` (decorrelates). Of each
         cell alone: `"layer"`, `"group"`, `"instance"`. `"none"`. See `scbatchnorm.nn`.
     statistics
-        Whose statistics `norm="batch"` uses: `"mixed"`, `"per_batch"`, `"anchored"` or `"blend"`; see `nn.MixedBatchNorm`.
+        Whose statistics `norm="batch"` uses: `"mixed"`, `"per_batch"` or `"anchored"`; see `nn.MixedBatchNorm`.
     dropout
         Share of hidden units left out at each step of training.
     minibatch_size

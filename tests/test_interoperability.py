@@ -179,7 +179,6 @@ def plain(norm: str) -> Plain:
         return {
             "mixed": lambda: Plain(nn.MixedBatchNorm(4), batches=False),
             "per_batch": lambda: Plain(nn.MixedBatchNorm(4, 3, statistics="per_batch"), batches=True),
-            "blend": lambda: Plain(nn.MixedBatchNorm(4, 3, statistics="blend"), batches=True),
             "switchable": lambda: Plain(nn.SwitchableNorm(4), batches=False),
             "batch_layer": lambda: Plain(nn.BatchLayerNorm(4), batches=False),
             "whitened": lambda: Plain(nn.WhitenedBatchNorm(4), batches=False),
@@ -189,7 +188,7 @@ def plain(norm: str) -> Plain:
         }[norm]()
 
 
-NORMS = ["mixed", "per_batch", "blend", "switchable", "batch_layer", "whitened", "layer", "group", "instance"]
+NORMS = ["mixed", "per_batch", "switchable", "batch_layer", "whitened", "layer", "group", "instance"]
 CELLS, BATCH = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 
 

@@ -68,7 +68,7 @@ def _parameter(content: Content, arrays: Arrays, rng: np.random.Generator) -> No
 def _size(content: Content, arrays: Arrays, rng: np.random.Generator) -> None:
     """A parameter that decides the sizes of arrays."""
     name = some(["n_hidden", "n_layers", "n_components", "n_latent", "norm", "statistics", "stem", "dropout"], rng)
-    words = ["batch", "layer", "per_batch", "pca", "identity", "switchable", "whitened", "blend", "none"]
+    words = ["batch", "layer", "per_batch", "pca", "identity", "switchable", "whitened", "none"]
     content["params"][name] = some([0, 1, 2, 3, 13, 1000, 10**9, 2**40, 10**30, *words], rng)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scbatchnorm.nn._moments import Reduce
     from scbatchnorm.nn._statistics import Affine
 
-Statistics = Literal["mixed", "per_batch", "anchored", "blend"]
+Statistics = Literal["mixed", "per_batch", "anchored"]
 STATISTICS: tuple[str, ...] = get_args(Statistics)
 _AFFINE = ("shared", "per_batch", "none")
 
@@ -43,7 +43,6 @@ class MixedBatchNorm(BatchStatistics):
         `"anchored"`: those of the cell's batch, as far as batches differ in *shared* states: shift and scale between two batches are
         taken from cells weighted by `support`, reconciled over all pairs by least squares, and what is left is normalised by mixed
         statistics. Composition moves nothing; a batch that shares nothing is normalised as mixed. Costs batches^2.
-        `"blend"`: for each feature a learned share `mixed_share` of the mixed statistics, the rest per batch.
     affine
         Scale `weight` and shift `bias`: `"shared"` by all batches, `"per_batch"`, or `"none"`.
     momentum
@@ -87,26 +86,18 @@ class MixedBatchNorm(BatchStatistics):
                 raise ValueError(msg)
         check_whole("n_batches", n_batches)
         self.n_batches, self.statistics, self.affine = n_batches, statistics, affine
-        rows = {"mixed": (), "blend": (n_batches + 1,)}.get(statistics, (n_batches,))  # of "blend" the last is mixed
+        rows = () if statistics == "mixed" else (n_batches,)
         self.register_buffer("running_mean", torch.zeros(*rows, num_features))
         self.register_buffer("running_var", torch.ones(*rows, num_features))
         self.register_buffer("num_batches_tracked", torch.zeros(rows, dtype=torch.long))
         of_batches = (n_batches, num_features) if affine == "per_batch" else (num_features,)
         self.weight = None if affine == "none" else nn.Parameter(torch.ones(of_batches))
         self.bias = None if affine == "none" else nn.Parameter(torch.zeros(of_batches))
-        self.blend_logit = nn.Parameter(torch.zeros(num_features)) if statistics == "blend" else None
 
     @property
     def _sum(self) -> Reduce:
         """How sums are taken over processes; here there is one."""
         return alone
-
-    @property
-    def mixed_share(self) -> torch.Tensor:
-        """Share of the mixed statistics in those of each feature, shape (features,): learned by `"blend"`, else 1 or 0."""
-        if self.blend_logit is not None:
-            return self.blend_logit.detach().sigmoid()
-        return torch.full((self.num_features,), float(self.statistics == "mixed"))
 
     def forward(
         self, x: torch.Tensor, batch: torch.Tensor | None = None, support: torch.Tensor | None = None
@@ -135,7 +126,7 @@ class MixedBatchNorm(BatchStatistics):
             mean, var = now["running_mean"], now["running_var"]
         else:
             mean, var = self.running_mean, self.running_var
-        mean, var = (_per_cell(one_hot, self._effective(value)) for value in (mean, var))
+        mean, var = (_per_cell(one_hot, value) for value in (mean, var))
         y = (x - mean) * torch.rsqrt(var + self.eps)
         if self.weight is None or self.bias is None:
             return y
@@ -153,7 +144,7 @@ class MixedBatchNorm(BatchStatistics):
     @torch.no_grad()
     def _frozen(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale and shift in evaluation mode, shape (batches, features), or (1, features) where batches do not differ."""
-        mean, var = (torch.atleast_2d(self._effective(value)) for value in (self.running_mean, self.running_var))
+        mean, var = (torch.atleast_2d(value) for value in (self.running_mean, self.running_var))
         scale = torch.rsqrt(var + self.eps)
         if self.weight is None or self.bias is None:
             return scale, -mean * scale
@@ -217,26 +208,13 @@ class MixedBatchNorm(BatchStatistics):
             mean, var = _anchored.estimates(own, moments[1], correction)
         else:
             enough = own.weight[:, None] >= 2
-            of_batches = [torch.where(enough, own.mean, mean), torch.where(enough, own.variance(correction), var)]
-            mixed_too = self.statistics == "blend"
-            mean, var = (
-                torch.cat([value, all_]) if mixed_too else value
-                for value, all_ in zip(of_batches, (mean, var), strict=True)
-            )
+            mean, var = torch.where(enough, own.mean, mean), torch.where(enough, own.variance(correction), var)
         return {"running_mean": mean, "running_var": var}
 
     def _seen(self, moments: Sequence[Moments]) -> torch.Tensor:
         if self.statistics == "mixed":
             return super()._seen(moments)
-        seen = (moments[0].weight > 0).to(self.num_batches_tracked.device)
-        return torch.cat([seen, seen.any()[None]]) if self.statistics == "blend" else seen
-
-    def _effective(self, rows: torch.Tensor) -> torch.Tensor:
-        """Statistics to normalise by, shape (batches, features), or (features,) for mixed ones."""
-        if self.blend_logit is None:
-            return rows
-        share = self.blend_logit.sigmoid()
-        return share * rows[-1] + (1 - share) * rows[:-1]
+        return (moments[0].weight > 0).to(self.num_batches_tracked.device)
 
     def extra_repr(self) -> str:
         """Parameters, for the printed module."""

@@ -8,12 +8,11 @@ import pandas as pd
 from torch import nn
 
 from scbatchnorm.nn.mixtures import BatchLayerNorm, SwitchableNorm
-from scbatchnorm.nn.normalization import MixedBatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_COLUMNS = ["layer", "norm", "of", "statistics", "share", "lowest", "highest"]
+_COLUMNS = ["layer", "norm", "of", "statistics", "share"]
 
 
 def learned_shares(model: Any) -> pd.DataFrame:
@@ -22,8 +21,8 @@ def learned_shares(model: Any) -> pd.DataFrame:
     Parameters
     ----------
     model
-        A fitted `BatchNormAutoencoder` or any torch module, with `MixedBatchNorm(statistics="blend")`, `SwitchableNorm` or
-        `BatchLayerNorm` in it (whose share is not learned but follows from the size of the minibatches).
+        A fitted `BatchNormAutoencoder` or any torch module, with `SwitchableNorm` or `BatchLayerNorm` in it (whose share is
+        not learned but follows from the size of the minibatches).
 
     Returns
     -------
@@ -32,11 +31,11 @@ def learned_shares(model: Any) -> pd.DataFrame:
     `layer`, `norm` : str
         Name of the layer in the module, and its class.
     `of` : str
-        What is mixed: `"mean"`, `"variance"`, `"both"`, or `"result"` for results of two normalisations.
+        What is mixed: `"mean"`, `"variance"`, or `"result"` for results of two normalisations.
     `statistics` : str
-        `"mixed"`, `"per_batch"`, `"batch"`, `"layer"` or `"instance"`.
-    `share`, `lowest`, `highest` : float
-        Mean over features, and the range: in [0, 1].
+        `"batch"`, `"layer"` or `"instance"`.
+    `share` : float
+        From 0 to 1; those of one `of` add up to 1.
 
     Raises
     ------
@@ -45,26 +44,22 @@ def learned_shares(model: Any) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from scbatchnorm.nn import MixedBatchNorm, learned_shares
-    >>> learned_shares(MixedBatchNorm(3, 2, statistics="blend"))[["statistics", "share"]].values.tolist()
-    [['mixed', 0.5], ['per_batch', 0.5]]
+    >>> from scbatchnorm.nn import SwitchableNorm, learned_shares
+    >>> learned_shares(SwitchableNorm(8)).round(2)[["of", "statistics", "share"]].values.tolist()[:2]
+    [['mean', 'batch', 0.33], ['mean', 'layer', 0.33]]
     """
     module = model if isinstance(model, nn.Module) else model._network("learned_shares")
     rows = [(name, type(layer).__name__, *row) for name, layer in module.named_modules() for row in _shares_of(layer)]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _shares_of(layer: nn.Module) -> Iterator[tuple[str, str, float, float, float]]:
+def _shares_of(layer: nn.Module) -> Iterator[tuple[str, str, float]]:
     """Rows of one layer, without its name."""
-    if isinstance(layer, MixedBatchNorm) and layer.statistics == "blend":
-        mixed = layer.mixed_share
-        for name, share in (("mixed", mixed), ("per_batch", 1 - mixed)):
-            yield "both", name, float(share.mean()), float(share.min()), float(share.max())
-    elif isinstance(layer, SwitchableNorm):
+    if isinstance(layer, SwitchableNorm):
         for of, shares in layer.shares.items():
-            for name, one in shares.items():
-                yield of, name, one, one, one
+            for name, share in shares.items():
+                yield of, name, share
     elif isinstance(layer, BatchLayerNorm):
-        batch = float(layer.batch_share)
-        for name, one in (("batch", batch), ("layer", 1 - batch)):
-            yield "result", name, one, one, one
+        share = float(layer.batch_share)
+        yield "result", "batch", share
+        yield "result", "layer", 1 - share

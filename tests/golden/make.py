@@ -31,7 +31,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "strength_0": {"strength": 0.0},
     "deep": {"n_layers": 3, "n_latent": 5, "strength": 0.5, "record_shift": True},
     "per_batch": {"statistics": "per_batch", "minibatch_size": 48},
-    "blend": {"statistics": "blend", "minibatch_size": 48},
     "switchable": {"norm": "switchable"},
     "whitened": {"norm": "whitened", "dropout": 0.1},
     "layer": {"norm": "layer"},
@@ -43,7 +42,6 @@ NAMES: dict[str, list[Any]] = {
     "default": ["a", "b", "c"],
     "deep": [1, 2, 3],
     "per_batch": [True, "True", 1.5],
-    "blend": ["ü", "", "c/d"],
 }
 
 

@@ -78,13 +78,6 @@ def test_anchored_statistics_are_given_the_shared_states(monkeypatch):
     assert all(shape == (n, 2) for n, shape in training)
 
 
-def test_shares_of_a_blend_are_learned():
-    trained = train(brief(statistics="blend"))
-    shares = [m.mixed_share for m in trained.network.modules() if isinstance(m, MixedBatchNorm)]
-    assert all(((share > 0) & (share < 1)).all() for share in shares)
-    assert any((share - 0.5).abs().max() > 1e-3 for share in shares)
-
-
 def test_dropout_is_drawn_from_the_seed():
     """Not from torch's global generator, whose state is left alone."""
     settings = brief(dropout=0.3)
@@ -104,7 +97,7 @@ def test_spectral_discriminator_trains():
     assert not equal(weights(one), weights(other))
 
 
-@pytest.mark.parametrize("norm, statistics", [("batch", "per_batch"), ("switchable", "mixed"), ("batch", "blend")])
+@pytest.mark.parametrize("norm, statistics", [("batch", "per_batch"), ("switchable", "mixed")])
 def test_parameters_of_norms_do_not_decay(norm, statistics):
     """Nor logits nor scales, whatever their shape and name."""
     trainer = _trainer.Trainer(5, 2, 24, brief(norm=norm, statistics=statistics, weight_decay=0.1), CPU)

@@ -37,7 +37,6 @@ FOLDABLE: dict[str, Callable[[int], nn.Module]] = {
     "mixed, of batches": lambda n: MixedBatchNorm(n, 3),
     "mixed, plain": lambda n: MixedBatchNorm(n, affine="none"),
     "one batch": lambda n: MixedBatchNorm(n, statistics="per_batch", affine="per_batch"),
-    "blend of one batch": lambda n: MixedBatchNorm(n, statistics="blend"),
     "sync": lambda n: SyncMixedBatchNorm(n),
     "torch": lambda n: nn.BatchNorm1d(n),
     "torch, plain": lambda n: nn.BatchNorm1d(n, affine=False),
@@ -178,7 +177,7 @@ def test_autoencoder(norm):
         assert kinds(folded) == kinds(network)
 
 
-@pytest.mark.parametrize("statistics", ["per_batch", "anchored", "blend"])
+@pytest.mark.parametrize("statistics", ["per_batch", "anchored"])
 def test_statistics_that_differ_between_batches_are_left_alone(statistics):
     network = moved(Autoencoder(5, 3, n_hidden=16, n_layers=2, statistics=statistics))
     codes = torch.arange(50) % 3

@@ -172,7 +172,7 @@ def test_gradient_of_the_input(kind, seed):
 @pytest.mark.parametrize("kind, affine", [*product(STATISTICS, AFFINES)])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 def test_mixed_batchnorm_against_differences(kind, affine, training):
-    """Of input, scale, shift and blend, for all statistics; one batch has a single cell."""
+    """Of input, scale and shift, for all statistics; one batch has a single cell."""
     layer = moved(norm_of(kind, affine, eps=1e-5))
     codes, support = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2]), random(8, 3, seed=7).abs()
     layer(random(8, WIDTH, seed=1), codes, support)

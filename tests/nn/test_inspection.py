@@ -61,7 +61,7 @@ def test_shift_is_that_of_the_formula():
 
 
 def test_what_the_statistics_do_to_a_shift():
-    """Mixed ones leave it, those of batches take it away, those of cells change it somehow."""
+    """Mixed ones leave it, those of batches take it away."""
     x, codes = apart()
 
     def after(statistics):
@@ -75,9 +75,6 @@ def test_what_the_statistics_do_to_a_shift():
     _, own = after("per_batch")
     assert own["mean_shift"].max() < 1e-5
     assert own["variance_shift"].max() < 1e-3
-    _, blended = after("blend")
-    assert (blended["mean_shift"].to_numpy() < before).all()
-    assert blended["mean_shift"].min() > 1e-3
 
 
 def test_batches_have_names_and_any_order():

@@ -87,7 +87,6 @@ def exact(layer, x, codes):
         return {name: [value] for name, value in every.items()}
     own = [x[codes == b] for b in range(4)]
     own = [x if len(part) == 1 or layer.statistics == "anchored" and len(part) else part for part in own]
-    own = [*own, x] if layer.statistics == "blend" else own
     return {
         "running_mean": [part.mean(0) if len(part) else None for part in own],
         "running_var": [part.var(0, ddof=1) if len(part) else None for part in own],
