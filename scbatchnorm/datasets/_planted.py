@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbatchnorm.datasets import _arguments
+from scbatchnorm.datasets._simulated import check_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,7 +63,7 @@ def pbmc_planted(*, batch_strength: float = 1.0, rng: int | np.random.Generator 
     """
     import scanpy as sc  # seconds of start-up that the simulator does not need
 
-    batch_strength = _arguments.number("batch_strength", batch_strength, lowest=0, highest=10)
+    batch_strength = check_number("batch_strength", batch_strength, lowest=0, highest=10)
     with warnings.catch_warnings():
         # The file in scanpy's wheel is from 2019; some versions of anndata warn about the format, which nobody can mend.
         warnings.simplefilter("ignore")

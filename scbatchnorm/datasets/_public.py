@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import pandas as pd
 
-from scbatchnorm.datasets import _download
+from scbatchnorm.datasets._download import download_file
 from scbatchnorm.datasets._registry import DATASETS
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ def available() -> pd.DataFrame:
 def load(name: str, *, cache_dir: str | Path | None = None, progress: bool | None = None) -> AnnData:
     """Public benchmark data by name, downloaded once.
 
-    The file is looked for in the cache. If it is not there it is downloaded, and what a broken transfer left is
-    completed. Its checksum is compared every time, so that everybody who loads a name has the same bytes; another
-    file is downloaded again, or refused. Several processes may load the same name at once: one of them downloads.
+    The file is looked for in the cache. If it is not there it is downloaded. A transfer that breaks begins anew, up to
+    three times at each address. The checksum is compared every time, so that everybody who loads a name has the same
+    bytes; another file is downloaded again, or refused. Several processes may load the same name at once: one of them
+    downloads.
 
     Parameters
     ----------
@@ -89,9 +90,9 @@ def load(name: str, *, cache_dir: str | Path | None = None, progress: bool | Non
     ValueError
         There is no data set of this name.
     ConnectionError
-        The file could not be downloaded after several tries: no network, or the server is down.
+        The file could not be downloaded in three tries: no network, the server is down, or has no such file.
     OSError
-        The server has no such file, or another one; the disk is full; the folder cannot be written to.
+        The server sent another file; the disk is full; the folder cannot be written to.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def load(name: str, *, cache_dir: str | Path | None = None, progress: bool | Non
         raise ValueError(msg)
     entry = DATASETS[name]
     path = _folder(cache_dir) / f"{name}.h5ad"
-    _download.fetch(path, entry.urls, checksum=entry.checksum, size=entry.size, progress=progress)
+    download_file(path, entry, progress=progress)
     with warnings.catch_warnings():
         # The files are years old; anndata warns about their format, and their genes may repeat. Nobody can mend that.
         warnings.simplefilter("ignore")

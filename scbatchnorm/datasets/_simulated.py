@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
-from typing import TYPE_CHECKING
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -10,12 +10,20 @@ import pandas as pd
 from scipy import sparse
 
 from scbatchnorm._data import store_write as _sparse_store
-from scbatchnorm.datasets import _arguments, _simulation
+from scbatchnorm.datasets._simulation import (
+    draw_cells,
+    draw_counts,
+    draw_effects,
+    draw_programs,
+    find_library_size,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+
+    from scbatchnorm._data.types import Codes
 
 
 def simulate_batches(
@@ -102,13 +110,13 @@ def simulate_batches(
     >>> adata.obs["batch"].value_counts().to_list()
     [100, 100, 100]
     """
-    n_cells = _arguments.integer("n_cells", n_cells, minimum=1)
-    n_genes = _arguments.integer("n_genes", n_genes, minimum=2)
-    n_batches = _arguments.integer("n_batches", n_batches, minimum=2 if private_type else 1)
-    n_types = _arguments.integer("n_types", n_types, minimum=2 if private_type else 1)
-    batch_strength = _arguments.number("batch_strength", batch_strength, lowest=0, highest=10)
-    density = _arguments.number("density", density, lowest=0, highest=0.9, open_below=True)
-    concentration = _arguments.number("concentration", concentration, lowest=0, highest=math.inf, open_below=True)
+    n_cells = check_integer("n_cells", n_cells, minimum=1)
+    n_genes = check_integer("n_genes", n_genes, minimum=2)
+    n_batches = check_integer("n_batches", n_batches, minimum=2 if private_type else 1)
+    n_types = check_integer("n_types", n_types, minimum=2 if private_type else 1)
+    batch_strength = check_number("batch_strength", batch_strength, lowest=0, highest=10)
+    density = check_number("density", density, lowest=0, highest=0.9, open_below=True)
+    concentration = check_number("concentration", concentration, lowest=0, highest=math.inf, open_below=True)
     if n_cells < n_batches * n_types:
         msg = (
             f"n_cells must be at least n_batches * n_types = {n_batches * n_types}, so that batches can hold their "
@@ -119,17 +127,13 @@ def simulate_batches(
 
     # Independent streams: the truth stays the same whatever the effects are.
     rng_cells, rng_effects, rng_dropout = np.random.default_rng(rng).spawn(3)
-    batch, cell_type = _simulation.draw_cells(
-        n_cells, n_batches, n_types, concentration, rng_cells, private_type=private_type
-    )
-    programs = _simulation.draw_programs(n_genes, n_types, rng_cells)
-    library_size = _simulation.library_size(programs, cell_type, density)
-    effects = _simulation.draw_effects(n_batches, n_genes, batch_strength, rng_effects)
-    blocks = _simulation.draw_counts(
-        batch, cell_type, programs, effects, library_size, rng_cells, rng_dropout, truth=truth
-    )
+    batch, cell_type = draw_cells(n_cells, n_batches, n_types, concentration, rng_cells, private_type=private_type)
+    programs = draw_programs(n_genes, n_types, rng_cells)
+    library_size = find_library_size(programs, cell_type, density)
+    effects = draw_effects(n_batches, n_genes, batch_strength, rng_effects)
+    blocks = draw_counts(batch, cell_type, programs, effects, library_size, rng_cells, rng_dropout, truth=truth)
 
-    simulation: dict[str, int | float | bool] = {
+    simulation: dict[str, Any] = {
         "n_cells": n_cells,
         "n_genes": n_genes,
         "n_batches": n_batches,
@@ -142,23 +146,46 @@ def simulate_batches(
     }
     if isinstance(rng, Integral):
         simulation["rng"] = int(rng)
-    obs = pd.DataFrame(
-        {
-            "batch": pd.Categorical.from_codes(batch, _names("batch", n_batches)),
-            "cell_type": pd.Categorical.from_codes(cell_type, _names("type", n_types)),
-        },
-        index=_names("cell", n_cells),
-    )
-    var = pd.DataFrame(index=_names("gene", n_genes))
-    annotation = ad.AnnData(obs=obs, var=var, uns={"simulation": simulation})
+    annotation = _make_annotation(batch, cell_type, simulation)
     if path is not None:
         _sparse_store.write(path, annotation, blocks)
         return _sparse_store.with_expression(path, annotation)
     in_memory = list(blocks)
     matrices = {name: sparse.vstack([block[name] for block in in_memory], format="csr") for name in in_memory[0]}
     layers = {"truth": matrices["layers/truth"]} if truth else {}
-    return ad.AnnData(matrices["X"], obs=obs, var=var, layers=layers, uns=annotation.uns)
+    return ad.AnnData(matrices["X"], obs=annotation.obs, var=annotation.var, layers=layers, uns=annotation.uns)
 
 
-def _names(prefix: str, number: int) -> pd.Index[str]:
+def _make_annotation(batch: Codes, cell_type: Codes, simulation: dict[str, Any]) -> AnnData:
+    """Cells and genes without expression, from codes of shape (cells,) and the parameters of the simulation."""
+    obs = pd.DataFrame(
+        {
+            "batch": pd.Categorical.from_codes(batch, _number_names("batch", simulation["n_batches"])),
+            "cell_type": pd.Categorical.from_codes(cell_type, _number_names("type", simulation["n_types"])),
+        },
+        index=_number_names("cell", simulation["n_cells"]),
+    )
+    var = pd.DataFrame(index=_number_names("gene", simulation["n_genes"]))
+    return ad.AnnData(obs=obs, var=var, uns={"simulation": simulation})
+
+
+def _number_names(prefix: str, number: int) -> pd.Index[str]:
+    """`"prefix_0"`, `"prefix_1"` and so on, of shape (number,)."""
     return pd.Index([f"{prefix}_{i}" for i in range(number)])
+
+
+def check_integer(name: str, value: int, *, minimum: int) -> int:
+    """`value` as an int; raise ValueError unless it is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        msg = f"{name} must be an integer of at least {minimum}. Got {value!r}."
+        raise ValueError(msg)
+    return int(value)
+
+
+def check_number(name: str, value: float, *, lowest: float, highest: float, open_below: bool = False) -> float:
+    """`value` as a float; raise ValueError unless it is a number between the bounds, `lowest` excluded if `open_below`."""
+    valid = isinstance(value, Real) and not isinstance(value, bool) and lowest <= value <= highest
+    if not valid or (open_below and value == lowest):
+        msg = f"{name} must be a number in {'(' if open_below else '['}{lowest}, {highest}]. Got {value!r}."
+        raise ValueError(msg)
+    return float(value)

@@ -74,7 +74,7 @@ def _up_regulated(n_programs: int, n_genes: int, log_fold: float, rng: np.random
     return programs
 
 
-def library_size(programs: Programs, cell_type: Codes, density: float) -> float:
+def find_library_size(programs: Programs, cell_type: Codes, density: float) -> float:
     """Median counts per cell at which the expected share of non-zero values is `density`."""
     rates = np.exp(programs.base + programs.by_type)
     rates /= rates.sum(axis=1, keepdims=True)

@@ -21,9 +21,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.body = BODY
-        self.parts = True
-        self.asked: list[str | None] = []
-        """The range of every request."""
+        self.n_requests = 0
         self.agents: set[str | None] = set()
         self.spoil: list[Callable[[Handler], None] | None] = []
         """What happens to the next requests."""
@@ -40,23 +38,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.headers.get("Range"))
+        self.server.n_requests += 1
         self.server.agents.add(self.headers.get("User-Agent"))
         spoilt = self.server.spoil.pop(0) if self.server.spoil else None
         (spoilt or Handler.whole)(self)
 
-    def whole(self, *, until: int | None = None, claimed: int | None = None) -> None:
-        """Send the body, or the part that is asked for, or the beginning of it as if it were all."""
-        body, start = self.server.body, 0
-        asked = self.headers.get("Range")
-        if asked is not None and self.server.parts:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(claimed or len(body) - start))
+    def whole(self, *, until: int | None = None) -> None:
+        """Send the body, or the beginning of it as if it were all."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
-        self.wfile.write(body[start:until])
+        self.wfile.write(self.server.body[:until])
 
     def log_message(self, *_: object) -> None:
         """The tests say what is wrong."""

@@ -15,12 +15,11 @@ from scipy import sparse
 
 from scbatchnorm import pp
 from scbatchnorm._data import store_write as _sparse_store
-from scbatchnorm.datasets import _simulation, simulate_batches
+from scbatchnorm.datasets import simulate_batches
+from scbatchnorm.datasets._simulation import _BLOCK_CELLS as BLOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-BLOCK = _simulation._BLOCK_CELLS
 
 
 def same(a: sparse.csr_matrix, b: sparse.csr_matrix) -> None:
