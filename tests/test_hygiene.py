@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scbatchnorm._method.training import losses as _losses
+from scbatchnorm._method.training import trainer as _trainer
 from tests.helpers import process_state
 from tests.helpers.calls import CALLS, DRAWN, WRONG, Given, public
 from tests.helpers.processes import run_python
@@ -86,7 +86,7 @@ def test_failure_in_the_middle_of_training(given, unchanged, monkeypatch):
     def fail(*_: object) -> None:
         raise Failure
 
-    monkeypatch.setattr(_losses, "reverse_gradient", fail)
+    monkeypatch.setattr(_trainer, "reverse_gradient", fail)
     with unchanged(), pytest.raises(Failure):
         given.model(dropout=0.1).fit(given.X, given.batch)
 
