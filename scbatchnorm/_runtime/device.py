@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg  # noqa: F401 (loads a BLAS of its own)
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,13 +81,19 @@ def one_thread(device: torch.device) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of numpy and scipy. They are there from the start, and looking for them takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas")
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[int]:
     """One thread of numpy's and scipy's BLAS, whose sums are rounded otherwise by each number of threads; yields how many it had.
 
     Another thread of Python that wants the same waits until this one is done.
     """
-    with _process.lock, threadpool_limits(1, user_api="blas") as limits:
+    with _process.lock, _blas().limit(limits=1) as limits:
         yield limits.get_original_num_threads()["blas"] or 1
 
 
