@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from benchmarks.fuzz import values
 from benchmarks.fuzz.values import some
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._persistence.container import _digest, read_container
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,9 @@ _NUMBERS = [0, -1, 1, 2, 7, 10**5, 10**9, 2**63, 10**30, 0.5, -0.5, True, None, 
 
 
 def sealed(kind: str, content: Content, arrays: Arrays) -> bytes:
-    """The bytes of a file as `_container.write` would write them, whatever is in it."""
+    """The bytes of a file as `write_container` would write them, whatever is in it."""
     try:
-        digest = _container._digest(kind, content, arrays)
+        digest = _digest(kind, content, arrays)
     except ValueError:  # not finite: no checksum fits
         digest = "0" * 64
     text = json.dumps({"kind": kind, "sha256": digest, "content": content})
@@ -40,9 +40,9 @@ def opened(data: bytes, kind: str, folder: Path) -> tuple[Content, Arrays]:
     """What is in a file; `sealed` gives another one back that is as good."""
     path = folder / "opened"
     path.write_bytes(data)
-    content, arrays = _container.read(path, kind)
+    content, arrays = read_container(path, kind)
     path.write_bytes(sealed(kind, content, arrays))
-    _container.read(path, kind)
+    read_container(path, kind)
     path.unlink()
     return content, arrays
 

@@ -18,8 +18,9 @@ import numpy as np
 from benchmarks.fuzz import examples, killing
 from benchmarks.fuzz.values import some
 from scbatchnorm import BatchNormAutoencoder, cli
-from scbatchnorm._method.training import loop as _training
-from scbatchnorm._persistence import container as _container
+from scbatchnorm._method import fit as _fitting
+from scbatchnorm._persistence import checkpoint as _checkpoint
+from scbatchnorm._persistence import file as _file
 from scbatchnorm.cli import _files
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def _fit(place: killing.Place, params: dict[str, Any], size: tuple[int, int], re
     """In a process: fit, and leave the model in a file."""
     model = _estimator(params, size[1])
     with place.at(
-        stem=(BatchNormAutoencoder, "_prepare"), training=(_training, "train"), writing=(_container, "write")
+        stem=(BatchNormAutoencoder, "_prepare"),
+        training=(_fitting, "train_network"),
+        writing=(_checkpoint, "write_container"),
     ):
         model.fit(*_cells(size[0]))
     model.save(result, overwrite=True)
@@ -93,7 +96,7 @@ def _save_on(place: killing.Place, versions: list[Path], target: Path, times: in
     """In a process: save models one after the other, for ever or so many times."""
     models = [BatchNormAutoencoder.load(version) for version in versions]
     done = 0
-    with place.at(writing=(_container, "write")):
+    with place.at(writing=(_file, "write_container")):
         while _alive() if times is None else done < times:
             models[done % len(models)].save(target, overwrite=True)
             done += 1
