@@ -22,7 +22,7 @@ from scbatchnorm import BatchNormAutoencoder
 # Parameters of the estimator that differ from its defaults.
 VARIANTS: dict[str, dict[str, Any]] = {
     "batch, mixed = default": {},
-    **{f"batch, {kind}": {"statistics": kind} for kind in ("per_batch", "anchored")},
+    "batch, per_batch": {"statistics": "per_batch"},
     **{
         name: {"norm": name} for name in ("layer", "group", "instance", "switchable", "batch_layer", "whitened", "none")
     },

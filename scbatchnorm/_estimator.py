@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from scbatchnorm._data.types import Floats
     from scbatchnorm._method.training.minibatches import Composition
-    from scbatchnorm.nn.network import AdversaryNorm, Norm
-    from scbatchnorm.nn.normalization import Statistics
+    from scbatchnorm.nn.network import AdversaryNorm, NetworkStatistics, Norm
 
 
 class BatchNormAutoencoder(FittingAutoencoder):
@@ -49,7 +48,7 @@ class BatchNormAutoencoder(FittingAutoencoder):
         statistics), `"batch_layer"` (leans to layer statistics in small minibatches), `"whitened"` (decorrelates). Of each
         cell alone: `"layer"`, `"group"`, `"instance"`. `"none"`. See `scbatchnorm.nn`.
     statistics
-        Whose statistics `norm="batch"` uses: `"mixed"`, `"per_batch"` or `"anchored"`; see `nn.MixedBatchNorm`.
+        Whose statistics `norm="batch"` uses: `"mixed"` or `"per_batch"`; see `nn.MixedBatchNorm`.
     dropout
         Share of hidden units left out at each step of training.
     minibatch_size
@@ -131,7 +130,7 @@ class BatchNormAutoencoder(FittingAutoencoder):
         n_hidden: int = 96,
         n_layers: int = 2,
         norm: Norm = "batch",
-        statistics: Statistics = "mixed",
+        statistics: NetworkStatistics = "mixed",
         dropout: float = 0.0,
         minibatch_size: int = 128,
         minibatches: Composition = "mixed",

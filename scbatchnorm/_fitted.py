@@ -136,7 +136,7 @@ class FittedAutoencoder(TransformerMixin, BaseEstimator):
         if len(points) < 2:
             msg = f"X must have at least 2 cells to take statistics of; got {len(points)}."
             raise ValueError(msg)
-        calibrate_statistics(network, points, codes, self.n_neighbors, np.random.default_rng(self.rng))
+        calibrate_statistics(network, points, codes)
         self.network_ = network
         self.calibration_ = self.calibration_ | {"by": "recalibrate", "n_cells": len(points)}
         return self

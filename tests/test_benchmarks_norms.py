@@ -13,8 +13,7 @@ pytest.importorskip("benchmarks", reason="benchmarks/ is in the repository, not 
 
 from benchmarks import ablation, folding, norms, scoring
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm.nn.network import NORMS
-from scbatchnorm.nn.normalization import STATISTICS
+from scbatchnorm.nn.network import NETWORK_STATISTICS, NORMS
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,7 +24,7 @@ EXAMPLE = Path(__file__).parents[1] / "data" / "simulated_3batches.h5ad"
 def test_every_norm_and_kind_of_statistics_is_a_variant() -> None:
     models = [BatchNormAutoencoder(**parameters) for parameters in norms.VARIANTS.values()]
     assert {model.norm for model in models} == set(NORMS)
-    assert {model.statistics for model in models} == set(STATISTICS)
+    assert {model.statistics for model in models} == set(NETWORK_STATISTICS)
     assert len({(model.norm, model.statistics) for model in models}) == len(models)
 
 

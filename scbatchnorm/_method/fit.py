@@ -118,7 +118,7 @@ class FittingAutoencoder(PersistentAutoencoder):
         )
         self.network_, self.history_, self.stopped_ = trained.network, trained.history, trained.stopped
         self.shift_history_ = _history.name_batches(trained.shift_history, self.batches_)
-        calibrate_statistics(trained.network, points, codes, self.n_neighbors, rng)
+        calibrate_statistics(trained.network, points, codes)
         trained.network.cpu()
         return trained.trouble
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scbatchnorm._method.training.minibatches import COMPOSITIONS
-from scbatchnorm.nn.network import NORMS, check_adversary_norm
-from scbatchnorm.nn.normalization import STATISTICS
+from scbatchnorm.nn.network import NETWORK_STATISTICS, NORMS, check_adversary_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +72,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("weight_decay", "anchor_weight", "adversary_weight"), _NOT_NEGATIVE),
     "stem": _word(("pca", "identity")),
     "norm": _word(NORMS),
-    "statistics": _word(STATISTICS),
+    "statistics": _word(NETWORK_STATISTICS),
     "dropout": (lambda value: _is_real(value) and 0 <= value < 1, "a number in [0, 1)"),
     "minibatches": _word(COMPOSITIONS),
     "strength": (

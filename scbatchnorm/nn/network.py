@@ -17,10 +17,10 @@ from scbatchnorm.nn.whitening import WhitenedBatchNorm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scbatchnorm.nn.normalization import Statistics
-
 Norm = Literal["batch", "layer", "group", "instance", "switchable", "batch_layer", "whitened", "none"]
 NORMS: tuple[str, ...] = get_args(Norm)
+NetworkStatistics = Literal["mixed", "per_batch"]
+NETWORK_STATISTICS: tuple[str, ...] = get_args(NetworkStatistics)
 AdversaryNorm = Literal["layer", "spectral"]
 ADVERSARY_NORMS: tuple[str, ...] = get_args(AdversaryNorm)
 
@@ -43,15 +43,10 @@ _CODE_SCALE = 3.0
 class Stack(nn.Sequential):
     """`nn.Sequential` that tells its normalisation layers the batch of each cell."""
 
-    def forward(
-        self, x: torch.Tensor, batch: torch.Tensor | None = None, support: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Pass `x` (cells, features), with batch codes (cells,) and `support` as in `MixedBatchNorm`."""
+    def forward(self, x: torch.Tensor, batch: torch.Tensor | None = None) -> torch.Tensor:
+        """Pass `x` (cells, features), with batch codes (cells,)."""
         for layer in self:
-            if isinstance(layer, MixedBatchNorm):
-                x = layer(x, batch, support)
-            else:
-                x = layer(x, batch) if isinstance(layer, Normalizer) else layer(x)
+            x = layer(x, batch) if isinstance(layer, Normalizer) else layer(x)
         return x
 
 
@@ -69,9 +64,14 @@ class Autoencoder(nn.Module):
     norm
         Layer between each linear map and its activation, one of `NORMS`.
     statistics
-        Of `MixedBatchNorm`; only with `norm="batch"`.
+        Of `MixedBatchNorm`, `"mixed"` or `"per_batch"`; only with `norm="batch"`.
     dropout
         Share of hidden units that are left out at each step of training.
+
+    Raises
+    ------
+    ValueError
+        `statistics` is another one.
     """
 
     def __init__(
@@ -82,10 +82,13 @@ class Autoencoder(nn.Module):
         n_hidden: int,
         n_layers: int,
         norm: Norm = "batch",
-        statistics: Statistics = "mixed",
+        statistics: NetworkStatistics = "mixed",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if statistics not in NETWORK_STATISTICS:
+            msg = f"statistics must be one of {', '.join(map(repr, NETWORK_STATISTICS))}; got {statistics!r}."
+            raise ValueError(msg)
         self.n_batches = n_batches
 
         def normalizer() -> Normalizer | None:
@@ -102,34 +105,29 @@ class Autoencoder(nn.Module):
         self.scale_out = nn.Parameter(torch.zeros(n_batches, n_components))
         self.shift_out = nn.Parameter(torch.zeros(n_batches, n_components))
 
-    def encode(self, x: torch.Tensor, codes: torch.Tensor, support: torch.Tensor | None = None) -> torch.Tensor:
-        """Latent points (cells, components) of coordinates `x` (cells, components) and batch `codes` (cells,).
-
-        `support`, as in `MixedBatchNorm`, is for training with anchored statistics.
-        """
+    def encode(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Latent points (cells, components) of coordinates `x` (cells, components) and batch `codes` (cells,)."""
         one_hot = self._one_hot(x, codes)
-        residual = self.encoder(torch.cat([x, _CODE_SCALE * one_hot], dim=1), codes, support)
+        residual = self.encoder(torch.cat([x, _CODE_SCALE * one_hot], dim=1), codes)
         # (cells, batches * components): x in the block of its batch, zeros elsewhere
         blocks = (one_hot[:, :, None] * x[:, None, :]).flatten(1)
         return x + blocks @ self.linear_in + one_hot @ self.shift_in + residual
 
-    def decode(self, z: torch.Tensor, codes: torch.Tensor, support: torch.Tensor | None = None) -> torch.Tensor:
+    def decode(self, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Coordinates, as seen in the batches `codes` (cells,), of latent points `z` (cells, components)."""
         one_hot = self._one_hot(z, codes)
-        residual = self.decoder(torch.cat([z, _CODE_SCALE * one_hot], dim=1), codes, support)
+        residual = self.decoder(torch.cat([z, _CODE_SCALE * one_hot], dim=1), codes)
         # A product with the one-hot code is a look-up whose gradient is much cheaper than that of an index.
         return z * (1 + one_hot @ self.scale_out) + one_hot @ self.shift_out + residual
 
-    def forward(
-        self, x: torch.Tensor, codes: torch.Tensor, support: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent points and reconstruction."""
-        z = self.encode(x, codes, support)
-        return z, self.decode(z, codes, support)
+        z = self.encode(x, codes)
+        return z, self.decode(z, codes)
 
-    def reconstruct(self, x: torch.Tensor, codes: torch.Tensor, support: torch.Tensor | None = None) -> torch.Tensor:
+    def reconstruct(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Reconstruction alone: passes every layer."""
-        return self(x, codes, support)[1]
+        return self(x, codes)[1]
 
     def _one_hot(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """One column per batch; a code of -1, of a batch that the network does not know, is zeros."""

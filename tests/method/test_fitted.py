@@ -14,8 +14,7 @@ from scbatchnorm._persistence import record as _record
 from scbatchnorm._persistence import restore as _restore
 from scbatchnorm.nn import MixedBatchNorm
 from scbatchnorm.nn._statistics import BatchStatistics
-from scbatchnorm.nn.network import NORMS
-from scbatchnorm.nn.normalization import STATISTICS
+from scbatchnorm.nn.network import NETWORK_STATISTICS, NORMS
 from tests.conftest import expression, labels
 
 
@@ -116,7 +115,7 @@ def test_recalibration_that_fails_changes_nothing(model, fitted, X, batch, monke
     assert model.calibration_ == fitted.calibration_
 
 
-@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("statistics", NETWORK_STATISTICS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_works_end_to_end(brief, norm, statistics):
     """Fit, transform, invert, write, read; a cell is embedded alone as among others."""

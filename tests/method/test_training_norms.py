@@ -1,4 +1,4 @@
-"""What training does with normalisation: warnings of noisy statistics, dropout, records of shift, anchored support."""
+"""What training does with normalisation: warnings of noisy statistics, dropout, records of shift."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scbatchnorm._method.training import history as _history
 from scbatchnorm._method.training import trainer as _trainer
 from scbatchnorm._persistence import record as _record
 from scbatchnorm._persistence import restore as _restore
-from scbatchnorm.nn.network import MINIBATCH_NORMS, NORMS
-from scbatchnorm.nn.normalization import STATISTICS, MixedBatchNorm
+from scbatchnorm.nn.network import MINIBATCH_NORMS, NETWORK_STATISTICS, NORMS
+from scbatchnorm.nn.normalization import MixedBatchNorm
 from tests.conftest import expression, labels
 from tests.helpers.training import CPU, assert_finite, brief, cells, equal, train, weights
 
@@ -35,7 +35,7 @@ def test_small_minibatches_are_warned_of_where_statistics_are_of_them(norm):
         train(settings)
 
 
-@pytest.mark.parametrize("statistics", [s for s in STATISTICS if s != "mixed"])
+@pytest.mark.parametrize("statistics", ["per_batch"])
 def test_few_cells_of_each_batch_are_warned_of_where_statistics_are_per_batch(statistics):
     points, codes = cells(n_batches=4)
     message = rf"8 cells of each of 4 batches, too few for statistics='{statistics}'.*statistics='mixed', or minibatch_size=64"
@@ -52,7 +52,7 @@ def test_enough_cells_are_not_warned_of(changes):
         train(few(**changes))
 
 
-@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("statistics", NETWORK_STATISTICS)
 def test_every_kind_of_statistics_trains(statistics):
     trained = train(brief(statistics=statistics))
     assert trained.stopped == "completed"
@@ -60,22 +60,6 @@ def test_every_kind_of_statistics_trains(statistics):
     layers = [m for m in trained.network.modules() if isinstance(m, MixedBatchNorm)]
     assert {layer.statistics for layer in layers} == {statistics}
     assert all((layer.running_mean != 0).any() for layer in layers)
-
-
-def test_anchored_statistics_are_given_the_shared_states(monkeypatch):
-    """In training the balance of the anchors, one row for each cell of the joint minibatch."""
-    seen = []
-    forward = MixedBatchNorm.forward
-
-    def look(self, x, batch=None, support=None):
-        seen.append((self.training, len(x), None if support is None else tuple(support.shape)))
-        return forward(self, x, batch, support)
-
-    monkeypatch.setattr(MixedBatchNorm, "forward", look)
-    train(few(statistics="anchored"))
-    training = [(n, shape) for is_training, n, shape in seen if is_training]
-    assert training
-    assert all(shape == (n, 2) for n, shape in training)
 
 
 def test_dropout_is_drawn_from_the_seed():
@@ -112,7 +96,7 @@ def test_nothing_is_recorded_unasked():
     assert history.equals(_history.empty_shift_history())
 
 
-@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("statistics", NETWORK_STATISTICS)
 def test_shift_is_recorded_at_each_refresh_and_at_the_end(statistics):
     """Without changing what is trained; of all batches, each time of the same cells."""
     plain, recorded = train(brief(statistics=statistics)), train(brief(statistics=statistics, record_shift=True))
@@ -133,7 +117,7 @@ def test_shift_is_recorded_at_each_refresh_and_at_the_end(statistics):
 def test_looks_are_at_exact_statistics():
     """What leaves a mixed layer without scale and shift learned yet has mean 0 and variance 1 over the cells looked at."""
     points, codes = cells()
-    look = _history.ShiftHistory(points, codes, 5)
+    look = _history.ShiftHistory(points, codes)
     network = _trainer.Trainer(5, 2, 24, brief(), CPU).network
     look.look(network, 0)
     assert look.last is not None
@@ -148,7 +132,7 @@ def test_looks_are_at_exact_statistics():
 def test_cells_looked_at_are_of_all_batches_and_few(monkeypatch):
     monkeypatch.setattr(_history, "_LOOKED_AT", 20)
     codes = np.repeat([0, 1, 2], [200, 30, 1])
-    look = _history.ShiftHistory(np.zeros((231, 5), np.float32), codes, 5)
+    look = _history.ShiftHistory(np.zeros((231, 5), np.float32), codes)
     assert np.bincount(look.codes).tolist() == [6, 6, 1]
 
 

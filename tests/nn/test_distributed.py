@@ -19,7 +19,6 @@ from torch import distributed, nn
 
 from scbatchnorm.nn import MixedBatchNorm, SyncMixedBatchNorm, recalibrate
 from scbatchnorm.nn._moments import Moments
-from scbatchnorm.nn.network import Stack
 from scbatchnorm.nn.normalization import STATISTICS
 
 FEW = settings(max_examples=30)
@@ -145,11 +144,20 @@ def shards(step, codes):
     return [third, codes == 1, torch.zeros_like(third), torch.ones_like(third), ~third][step % 5]
 
 
+class Layers(nn.ModuleList):
+    """Tells its normalisation layers batch and support."""
+
+    def forward(self, x, batch, support):
+        for layer in self:
+            x = layer(x, batch, support) if isinstance(layer, MixedBatchNorm) else layer(x)
+        return x
+
+
 def network_of(statistics, affine, layer=SyncMixedBatchNorm):
     torch.manual_seed(0)
     norms = [layer(6, 3, statistics=statistics, affine=affine) for _ in range(2)]
     parts = [nn.Linear(4, 6, bias=False), norms[0], nn.Tanh(), nn.Linear(6, 6, bias=False), norms[1], nn.Tanh()]
-    return Stack(*parts, nn.Linear(6, 2)).double()
+    return Layers([*parts, nn.Linear(6, 2)]).double()
 
 
 def trained(network, rank=None):

@@ -27,7 +27,7 @@ from scbatchnorm.nn import (
 )
 from scbatchnorm.nn._statistics import BatchStatistics
 from scbatchnorm.nn.folding import frozen_affine
-from scbatchnorm.nn.network import NORMS
+from scbatchnorm.nn.network import NORMS, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,12 +179,11 @@ def test_autoencoder(norm):
 
 @pytest.mark.parametrize("statistics", ["per_batch", "anchored"])
 def test_statistics_that_differ_between_batches_are_left_alone(statistics):
-    network = moved(Autoencoder(5, 3, n_hidden=16, n_layers=2, statistics=statistics))
+    network = moved(Stack(nn.Linear(5, 16, bias=False), MixedBatchNorm(16, 3, statistics=statistics), nn.ReLU()))
     codes = torch.arange(50) % 3
     folded = fold_batchnorm(network)
     assert kinds(folded) == kinds(network)
-    for found, expected in zip(folded(rows(), codes), network(rows(), codes), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(folded(rows(), codes), network(rows(), codes), rtol=0, atol=0)
 
 
 def test_scales_that_differ_between_batches_are_left_alone():

@@ -10,8 +10,7 @@ from torch import nn
 from scbatchnorm import nn as family
 from scbatchnorm.nn import Autoencoder, MixedBatchNorm, discriminator
 from scbatchnorm.nn._statistics import BatchStatistics, Normalizer
-from scbatchnorm.nn.network import MINIBATCH_NORMS, NORMS
-from scbatchnorm.nn.normalization import STATISTICS
+from scbatchnorm.nn.network import MINIBATCH_NORMS, NETWORK_STATISTICS, NORMS
 
 KINDS = {
     "batch": MixedBatchNorm,
@@ -121,7 +120,7 @@ def test_normalisation_of_the_hidden_layers(norm):
 def networks():
     """All that the package builds."""
     for norm in NORMS:
-        for statistics in STATISTICS if norm == "batch" else ("mixed",):
+        for statistics in NETWORK_STATISTICS if norm == "batch" else ("mixed",):
             yield autoencoder(norm, statistics=statistics)
     yield discriminator(5, 3, 16)
     yield discriminator(5, 3, 16, norm="spectral")
@@ -137,7 +136,7 @@ def test_no_bias_before_a_normalisation():
                 if isinstance(linear, nn.Linear) and isinstance(norm, Normalizer):
                     assert linear.bias is None
                     found += 1
-    assert found == 2 * 2 * (len(NORMS) - 1 + len(STATISTICS) - 1) + 2
+    assert found == 2 * 2 * (len(NORMS) - 1 + len(NETWORK_STATISTICS) - 1) + 2
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -217,18 +216,23 @@ def test_in_training_cells_depend_on_each_other_only_through_minibatch_statistic
         assert equal == (norm not in MINIBATCH_NORMS)
 
 
-@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("statistics", NETWORK_STATISTICS)
 def test_layers_are_told_the_batches(statistics):
     """Statistics of batches are taken of the cells of these batches, in encoder and decoder."""
     network = autoencoder(statistics=statistics)
     x, codes = cells(60)
     x = x + 4 * codes[:, None]
-    network(x, codes, torch.ones(60, 3))
+    network(x, codes)
     for stack in (network.encoder, network.decoder):
         first = stack[1].running_mean
         assert first.shape == ((16,) if statistics == "mixed" else (3, 16))
         if statistics != "mixed":
             assert (first[0] - first[2]).abs().max() > 0.1
+
+
+def test_statistics_that_need_support_are_refused():
+    with pytest.raises(ValueError, match=r"statistics must be one of 'mixed', 'per_batch'; got 'anchored'"):
+        autoencoder(statistics="anchored")
 
 
 def test_dropout_is_for_training_only():

@@ -63,7 +63,7 @@ PARAMS = [
     {},
     {"dropout": 0.2, "adversary_norm": "spectral"},
     {"record_shift": True, "norm": "switchable"},
-    {"statistics": "anchored", "minibatch_size": 48},
+    {"statistics": "per_batch", "minibatch_size": 48},
     {"stem": "identity", "strength": 0.5},
     {"rng": "a generator"},
 ]

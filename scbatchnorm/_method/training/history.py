@@ -78,12 +78,12 @@ def empty_history() -> pd.DataFrame:
 class ShiftHistory:
     """Shift between batches, and drift from look to look, at each normalisation: always of the same cells."""
 
-    def __init__(self, points: Floats, codes: Codes, n_neighbors: int) -> None:
+    def __init__(self, points: Floats, codes: Codes) -> None:
         # Evenly over the cells and not at random: what is recorded must not change what is trained.
         of_batches = [np.flatnonzero(codes == level) for level in range(int(codes.max()) + 1)]
         most = max(_LOOKED_AT // len(of_batches), 2)
         rows = np.concatenate([cells[:: -(-len(cells) // most)] for cells in of_batches])
-        self.points, self.codes, self.n_neighbors = points[rows], codes[rows], n_neighbors
+        self.points, self.codes = points[rows], codes[rows]
         self.last: Snapshot | None = None
         self.tables: list[pd.DataFrame] = []
 
@@ -118,8 +118,8 @@ class ShiftHistory:
     def _now(self, network: Autoencoder) -> Snapshot:
         """Moments with the statistics that the network would be frozen with at this moment."""
         frozen = copy.deepcopy(network)
-        # Moving averages would lag, and start at nothing; a generator of its own, for training must not notice.
-        calibrate_statistics(frozen, self.points, self.codes, self.n_neighbors, np.random.default_rng(0))
+        # Moving averages would lag, and start at nothing.
+        calibrate_statistics(frozen, self.points, self.codes)
         device = next(frozen.parameters()).device
         x, codes = torch.from_numpy(self.points).to(device), torch.from_numpy(self.codes).to(device)
         return snapshot(frozen, x, codes, network.n_batches)

@@ -82,7 +82,7 @@ def train_network(
     with seeded(int(rng.integers(2**62)), device), catch_interrupts() as request:
         trainer = Trainer(points.shape[1], n_batches, settings.n_steps(len(points)), settings, device)
         bar = progress_bar(trainer.n_steps, desc="scbatchnorm", unit="step", progress=progress)
-        shift = ShiftHistory(points, codes, settings.n_neighbors) if settings.record_shift else None
+        shift = ShiftHistory(points, codes) if settings.record_shift else None
         steps = Steps(trainer, rng, bar, request)
         return _Loop(steps, shift, checkpoint or Checkpoint()).run(points, codes)
 

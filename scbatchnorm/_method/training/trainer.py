@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Floats
     from scbatchnorm._method.training.minibatches import Composition
     from scbatchnorm._persistence.container import Arrays
-    from scbatchnorm.nn.network import AdversaryNorm, Norm
-    from scbatchnorm.nn.normalization import Statistics
+    from scbatchnorm.nn.network import AdversaryNorm, NetworkStatistics, Norm
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class Settings:
     n_hidden: int
     n_layers: int
     norm: Norm
-    statistics: Statistics
+    statistics: NetworkStatistics
     dropout: float
     minibatch_size: int
     minibatches: Composition
@@ -129,7 +128,7 @@ class Trainer:
 
         Cells and partners pass the network together, so that the same BatchNorm statistics hold for both.
         """
-        z, decoded = self.network(x, codes, counterparts)
+        z, decoded = self.network(x, codes)
         reconstruction = (decoded - x).square().sum(dim=1).mean()
         anchors = adversary = reconstruction.new_zeros(())
         if self.settings.anchor_weight:
