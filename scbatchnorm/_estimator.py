@@ -55,7 +55,6 @@ class BatchNormAutoencoder(FittingAutoencoder):
         Cells per step.
     minibatches
         `"mixed"`: every minibatch holds every batch, in proportion. `"shuffled"`: random. `"single"`: one batch each.
-        `"consecutive"`: cells as they follow each other, unshuffled.
     n_epochs, min_steps, max_steps
         Steps of training: `n_epochs` passes over the cells, but at least `min_steps` and at most `max_steps`.
     learning_rate, weight_decay

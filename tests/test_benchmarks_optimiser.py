@@ -42,7 +42,7 @@ def test_every_variant_is_an_estimator_of_its_own() -> None:
     for parameters in chosen.values():
         check_parameters(BatchNormAutoencoder(**parameters))  # raises where a name or a value is not allowed
     models = [repr(sorted(BatchNormAutoencoder(**parameters).get_params().items())) for parameters in chosen.values()]
-    assert len(set(models)) == len(models) == 17  # the default, which every grid has, once
+    assert len(set(models)) == len(models) == 15  # the default, which every grid has, once
     assert chosen["default"] == {}
     assert all("default" in optimiser.named(grid) for grid in optimiser.GRIDS.values())
 
@@ -139,7 +139,7 @@ def test_optimiser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(optimiser, "train", train)
     assert optimiser.main([str(EXAMPLE), "--seeds", "2", "-o", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "optimiser.csv")
-    assert len(rows) == 1 + 2 * 17
+    assert len(rows) == 1 + 2 * 15
     # Every run has the score of its own embedding.
     own = rows[rows["variant"] != "unintegrated"]
     expected = [

@@ -155,18 +155,6 @@ def test_single_draws_batches_in_random_order():
     assert 1 < np.abs(np.diff(order)).sum()
 
 
-@pytest.mark.parametrize("size", [7, 32, 1000])
-def test_consecutive_takes_cells_as_they_follow_each_other(size):
-    """In random order, so that one kind of cell after the other does not make the last ones count most."""
-    codes = codes_of([100, 60])
-    minibatches = draw_minibatches(codes, size, np.random.default_rng(0), composition="consecutive")
-    assert len(minibatches) == max(1, round(160 / size))
-    assert all((np.diff(m) == 1).all() for m in minibatches)
-    assert np.array_equal(np.sort(np.concatenate(minibatches)), np.arange(160))
-    if size == 7:
-        assert not np.array_equal(np.concatenate(minibatches), np.arange(160))
-
-
 @pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_pure_function_of_codes_and_rng(composition):
     codes = codes_of([300, 200, 40, 3, 1])

@@ -259,7 +259,13 @@ def test_forged_files_are_refused(forgery, parts, tmp_path):
         BatchNormAutoencoder.load(path)
 
 
-@pytest.mark.parametrize("name, value, allowed", [("statistics", "anchored", "'mixed', 'per_batch'")])
+@pytest.mark.parametrize(
+    "name, value, allowed",
+    [
+        ("statistics", "anchored", "'mixed', 'per_batch'"),
+        ("minibatches", "consecutive", "'mixed', 'shuffled', 'single'"),
+    ],
+)
 def test_values_that_a_parameter_cannot_have_are_named(name, value, allowed, parts, tmp_path):
     path = forged(parts, tmp_path / "model", {f"params.{name}": value})
     with pytest.raises(

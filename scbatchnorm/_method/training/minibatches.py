@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes
 
-Composition = Literal["mixed", "shuffled", "single", "consecutive"]
+Composition = Literal["mixed", "shuffled", "single"]
 COMPOSITIONS: tuple[str, ...] = get_args(Composition)
 
 
@@ -31,8 +31,7 @@ def draw_minibatches(
     rng
         Source of randomness.
     composition
-        `mixed`: see `mixed`. `shuffled`: random minibatches. `single`: each minibatch from one batch. `consecutive`: cells
-        that follow each other in the data, as a loader that does not shuffle takes them.
+        `mixed`: see `mixed`. `shuffled`: random minibatches. `single`: each minibatch from one batch.
 
     Returns
     -------
@@ -42,11 +41,8 @@ def draw_minibatches(
         return mixed_minibatches(codes, size, rng)
     if composition == "shuffled":
         return _split(rng.permutation(len(codes)), size)
-    if composition == "consecutive":
-        parts = _split(np.arange(len(codes)), size)
-    else:
-        of_one = [rng.permutation(np.flatnonzero(codes == level)) for level in np.unique(codes)]
-        parts = [part for rows in of_one for part in _split(rows, size)]
+    of_one = [rng.permutation(np.flatnonzero(codes == level)) for level in np.unique(codes)]
+    parts = [part for rows in of_one for part in _split(rows, size)]
     return [parts[i] for i in rng.permutation(len(parts))]
 
 
