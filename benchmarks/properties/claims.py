@@ -11,7 +11,7 @@ from benchmarks.properties import outcomes
 from benchmarks.properties.cases import FORMS, NAMES, cases
 from benchmarks.properties.outcomes import apply, not_finite
 from scbatchnorm import BatchNormAutoencoder, metrics, pp, tl
-from scbatchnorm._data import adata as _anndata
+from scbatchnorm._data.adata import read_like_fit
 from scbatchnorm.nn.network import NORMS
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def integrates(case: Case, use_rep: str | None = None, **params: Any) -> None:
     np.testing.assert_array_equal(copied.obsm["X_scbatchnorm"], embedding, err_msg="same seed, other result")
     model = BatchNormAutoencoder.from_anndata(adata)
     with outcomes.documented():
-        again = model.transform(*_anndata.like_fit(adata, model.features_, None, None))
+        again = model.transform(*read_like_fit(adata, model.features_, None, None))
     np.testing.assert_array_equal(again, embedding, err_msg="restored differs")
 
 
