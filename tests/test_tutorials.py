@@ -39,7 +39,7 @@ def kernel():
     with pytest.MonkeyPatch.context() as patch:
         # A notebook shows its pictures inline, whatever the tests use.
         patch.delenv("MPLBACKEND", raising=False)
-        client: Any = nbclient.NotebookClient(nbformat.v4.new_notebook(), timeout=300)
+        client: Any = nbclient.NotebookClient(nbformat.v4.new_notebook(), timeout=600, startup_timeout=300)
         with client.setup_kernel():
             yield client
 

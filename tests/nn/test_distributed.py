@@ -58,9 +58,9 @@ def in_processes(function, shares):
     def run(rank):
         def reduce(moments):
             parts[rank] = moments
-            barrier.wait(30)
+            barrier.wait(60)
             total = sum(parts[1:], parts[0])
-            barrier.wait(30)
+            barrier.wait(60)
             return total
 
         return function(shares[rank], reduce)

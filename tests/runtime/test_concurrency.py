@@ -179,7 +179,7 @@ context = multiprocessing.get_context("fork")
 results = context.Queue()
 process = context.Process(target=child, args=(results,), daemon=True)
 process.start()
-print(*[results.get(timeout=100) for _ in range(3)], torch.get_num_threads())
+print(*[results.get(timeout=200) for _ in range(3)], torch.get_num_threads())
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser: pip install 'scbatchnorm[dev]'")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TIMEOUT = 120_000  # milliseconds, for a machine that does other things, too
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +24,7 @@ def browser():
     # Chromium's own sandbox does not work for root, as in containers.
     quiet += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=quiet)
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=quiet, timeout=TIMEOUT)
         yield opened
         opened.close()
 
@@ -35,6 +36,7 @@ def view(browser, reported):
 
     def at(width=1200, **options):
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+        context.set_default_timeout(TIMEOUT)
         contexts.append(context)
         page = context.new_page()
         page.said, page.asked = [], []
