@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from scbatchnorm._data.batches import factorize_batches
+from scbatchnorm._data.batches import Batches
 from scbatchnorm._method.fit import FittingAutoencoder
 
 if TYPE_CHECKING:
@@ -208,11 +208,12 @@ class BatchNormAutoencoder(FittingAutoencoder):
             Losses were no longer finite. The model is fitted all the same, with the last good weights.
         """
         blocks = self._start(X)
-        self._fit(blocks, *factorize_batches(y if batch is None else batch, blocks.shape[0]))
+        batches = Batches.from_values(y if batch is None else batch, blocks.shape[0])
+        self._fit(blocks, batches.codes, batches.levels)
         return self
 
     def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, *, batch: ArrayLike | None = None) -> Floats:
         """Fit to `X` and `batch`, and return their embedding; see `fit` and `transform`."""
         blocks = self._start(X)
-        codes, levels = factorize_batches(y if batch is None else batch, blocks.shape[0])
-        return self._embed(self._fit(blocks, codes, levels), codes)
+        batches = Batches.from_values(y if batch is None else batch, blocks.shape[0])
+        return self._embed(self._fit(blocks, batches.codes, batches.levels), batches.codes)

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from scbatchnorm._data.annotation import load_annotation, to_memory
+from scbatchnorm._data.batches import Batches
 from scbatchnorm._data.checks import check_finite, check_log_normalised, check_unique_genes, join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
 from scbatchnorm._data.matrix import as_array, as_csr, as_real_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
 
@@ -53,8 +54,8 @@ class Features:
     mask: Bools | None  # (n_vars,) which genes these are; None for a representation
 
 
-def read_batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
-    """Batch of every cell as str, shape (cells,); several columns are combined to "a | b".
+def read_batches(adata: AnnData, batch_key: str | Sequence[str]) -> Batches:
+    """Batch of every cell, with names of type str; several columns are combined to "a | b".
 
     Raises
     ------
@@ -81,13 +82,11 @@ def read_batches(adata: AnnData, batch_key: str | Sequence[str]) -> Labels:
             )
             raise ValueError(msg)
         try:
-            columns.append(as_names(values))
+            columns.append(Batches.from_column(values))
         except TypeError as error:
             msg = f"batch_key={key!r} must hold values that can be told apart, such as words or numbers ({error})."
             raise ValueError(msg) from error
-    if len(columns) == 1:
-        return columns[0]
-    return as_names(pd.Series(list(zip(*columns, strict=True)), dtype=object), name=" | ".join)
+    return columns[0] if len(columns) == 1 else Batches.from_combinations(columns)
 
 
 def read_column(adata: AnnData, parameter: str, key: str) -> pd.Series:
@@ -205,15 +204,6 @@ def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bool
         msg = f"{name} must select at least 2 genes; it selects {values.sum()} of {adata.n_vars}."
         raise ValueError(msg)
     return values
-
-
-def as_names(values: pd.Series, name: Callable[[Any], str] = str) -> Labels:
-    """Values as str, shape (cells,); different values with the same name (1 and "1") stay apart."""
-    codes, levels = pd.factorize(values)
-    names = [name(level) for level in levels]
-    if len(set(names)) < len(names):
-        names = [repr(level) for level in levels]
-    return np.asarray(names, dtype=str)[codes]
 
 
 def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Matrix, Any]:

@@ -30,7 +30,7 @@ def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -
         )
         raise ValueError(msg)
     adata = source.adata
-    batch = read_batches(adata, batch_keys)
+    batches = read_batches(adata, batch_keys)
     if layer is not None and layer not in adata.layers:
         msg = f"layer={layer!r} is not a key of adata.layers; keys: {', '.join(filter(None, adata.layers)) or 'none'}."
         raise KeyError(msg)
@@ -47,7 +47,7 @@ def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -
     n_top_genes = min(N_TOP_GENES, adata.n_vars)
     # Chosen on a bare copy: several columns make one batch here, which is no column of the user's.
     bare = sc.AnnData(
-        adata.X, obs=pd.DataFrame({"batch": pd.Categorical(batch)}, index=adata.obs_names), var=adata.var[[]]
+        adata.X, obs=pd.DataFrame({"batch": batches.as_categorical()}, index=adata.obs_names), var=adata.var[[]]
     )
     with warnings.catch_warnings():
         # Where a batch has fewer expressed genes than asked for, all of them are taken.

@@ -141,7 +141,7 @@ def read(
         msg = f"use_rep must name at least one representation; got {use_rep!r}; keys of adata.obsm: {available}."
         raise ValueError(msg)
     names = list(dict.fromkeys(names))
-    batch = read_batches(adata, batch_key)
+    batches = read_batches(adata, batch_key)
     label = np.zeros(adata.n_obs) if label_key is None else labels(adata, label_key)
     if pd.isna(label).all():
         msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
@@ -158,7 +158,7 @@ def read(
         points=points,
         names=names,
         unintegrated=unintegrated,
-        batches=_inputs.groups(batch[cells], name="batch_key", n_cells=len(cells)),
+        batches=_inputs.of_batches(batches.select(cells) if n_left_out else batches),
         labels=_inputs.groups(label[cells], name="label_key", n_cells=len(cells)),
         labelled=label_key is not None,
         cells=cells,

@@ -14,6 +14,7 @@ from scbatchnorm._data.checks import LARGEST
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from scbatchnorm._data.batches import Batches
     from scbatchnorm._data.types import Codes, Floats
 
 # Where scib-metrics 0.5.10 differs on purpose or by mistake, "scib" does as it does.
@@ -78,6 +79,11 @@ def groups(values: npt.ArrayLike, *, name: str, n_cells: int) -> Groups:
         msg = f"{name} must give every cell a value; {missing} of {n_cells} are missing."
         raise ValueError(msg)
     return Groups(codes.astype(np.intp), np.asarray(levels, dtype=object))
+
+
+def of_batches(batches: Batches) -> Groups:
+    """Batches as groups."""
+    return Groups(batches.codes.astype(np.intp, copy=False), batches.levels.astype(object))
 
 
 def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) -> Floats:

@@ -106,7 +106,7 @@ def composition(
 
 def _counts(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> tuple[pd.DataFrame, bool]:
     """Cells of each type (rows) in each batch (columns), of those that occur; whether the last row is of cells without label."""
-    batches = pd.Categorical(read_batches(adata, batch_key))
+    batches = read_batches(adata, batch_key).as_categorical()
     found = groups(adata, label_key, parameter="label_key")
     if not adata.n_obs:
         msg = "adata must have cells; it has none."

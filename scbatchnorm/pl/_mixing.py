@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgba
 
@@ -17,6 +16,7 @@ from scbatchnorm.pl._embedding import scatter
 from scbatchnorm.pl._groups import groups
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -148,7 +148,7 @@ def _groups(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> t
     if isinstance(column, str):
         return column, groups(adata, column, parameter="groupby")
     columns = [str(part) for part in column]
-    return " | ".join(columns), pd.Categorical(read_batches(adata, columns))
+    return " | ".join(columns), read_batches(adata, columns).as_categorical()
 
 
 def _map(ax: Axes, place: _coordinates.Coordinates, values: Floats, value: str, order: np.ndarray) -> None:

@@ -118,7 +118,7 @@ def assess(
     start = time.perf_counter()
     check_writable(adata)
     n_permutations = _inputs.count(n_permutations, name="n_permutations", least=99)
-    names = read_batches(adata, batch_key)
+    batches = read_batches(adata, batch_key).sorted_by_name()
     label = None if label_key is None else _column(adata, label_key, "label_key", numbers=False)
     if label is not None and (label.codes < 0).all():
         msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
@@ -131,8 +131,7 @@ def assess(
         _column(adata, key, "covariate_keys", numbers=True) for key in dict.fromkeys(keys) if key != label_key
     ]
     points = _design.coordinates(adata, "use_rep", use_rep)
-    levels, codes = np.unique(names, return_inverse=True)
-    batch = Column(batch_key if isinstance(batch_key, str) else " | ".join(batch_key), codes, levels)
+    batch = Column(batch_key if isinstance(batch_key, str) else " | ".join(batch_key), batches.codes, batches.levels)
     found = _measure.assess(
         points, batch, label, covariates, n_permutations=n_permutations, rng=np.random.default_rng(rng)
     )

@@ -8,13 +8,11 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from scbatchnorm._data.adata import Keys, check_writable, read_batches, read_features, write_integration
-from scbatchnorm._data.batches import factorize_batches
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._estimator import BatchNormAutoencoder
@@ -29,7 +27,8 @@ if TYPE_CHECKING:
     import torch
     from anndata import AnnData
 
-    from scbatchnorm._data.types import Bools, Floats, Labels
+    from scbatchnorm._data.batches import Batches
+    from scbatchnorm._data.types import Bools, Floats
 
 logger = logging.getLogger(__name__)
 
@@ -139,28 +138,26 @@ def integrate(
     # A path is measured on a fit of full strength.
     strengths, strength = (None, strength) if isinstance(strength, str | Real) else (_path.check(strength), 1.0)
     estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
-    batch = read_batches(adata, batch_key)
+    batches = read_batches(adata, batch_key)
     features = read_features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
     if use_rep is not None:
         estimator.set_params(stem="identity")
     elif estimator.stem == "identity":
         msg = "a model with stem='identity' takes a representation as it is: name it with use_rep."
         raise ValueError(msg)
-    _warn_of_small(batch, batch_key)
-    logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, len(np.unique(batch)))
+    _warn_of_small(batches, batch_key)
+    logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, batches.n_batches)
     if isinstance(features.matrix, DaskBlocks):
         features.matrix.progress = estimator.progress
     blocks = estimator._start(features.matrix)
-    codes, levels = factorize_batches(batch, blocks.shape[0])
-    del batch  # names of millions of cells are large
-    products = estimator._fit(blocks, codes, levels)
+    products = estimator._fit(blocks, batches.codes, batches.levels)
     estimator.features_ = features.names
     path = None
     if strengths is not None and estimator.network_ is not None:
-        path = _path.trace(estimator, products, codes, strengths)
+        path = _path.trace(estimator, products, batches.codes, strengths)
         _path.apply(estimator, path)
         logger.info("strength %.2f: %s", estimator.strength_.value, estimator.strength_.reason)
-    embedding = estimator._embed(products, codes)
+    embedding = estimator._embed(products, batches.codes)
     loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
     record = _record.to_record(estimator)
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
@@ -208,14 +205,13 @@ def _estimator(
     raise ValueError(msg)
 
 
-def _warn_of_small(batch: Labels, batch_key: str | Sequence[str]) -> None:
+def _warn_of_small(batches: Batches, batch_key: str | Sequence[str]) -> None:
     """Warn where there is nothing to integrate, or a batch too small to be integrated well."""
-    sizes = pd.Series(batch).value_counts(sort=False)
-    if len(sizes) == 1:
-        msg = f"batch_key={batch_key!r} has one batch only, {sizes.index[0]!r}: the embedding is that of the stem, uncorrected."
+    if batches.n_batches == 1:
+        msg = f"batch_key={batch_key!r} has one batch only, {str(batches.levels[0])!r}: the embedding is that of the stem, uncorrected."
         warn(msg)
         return
-    single = sizes.index[sizes == 1]
+    single = batches.levels[batches.counts == 1]
     if len(single):
         msg = f"batches of one cell cannot be aligned reliably; batch_key={batch_key!r} has {len(single)}: {join_names(single)}."
         warn(msg)

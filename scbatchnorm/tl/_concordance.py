@@ -81,10 +81,10 @@ def concordance(
     if not isinstance(corrected, str):
         msg = f"corrected must be a layer of adata; got {corrected!r}."
         raise ValueError(msg)
-    batch_codes, batches = pd.factorize(read_batches(adata, batch_key))
+    batches = read_batches(adata, batch_key)
     label_codes, labels = pd.factorize(read_column(adata, "label_key", label_key), sort=True)
-    shape = len(batches), len(labels)
-    codes = np.where(label_codes < 0, -1, batch_codes * len(labels) + label_codes)
+    shape = batches.n_batches, len(labels)
+    codes = np.where(label_codes < 0, -1, batches.codes * len(labels) + label_codes)
     n_cells = np.bincount(codes[codes >= 0], minlength=shape[0] * shape[1]).reshape(shape)
     if (np.sum(n_cells >= min_cells, axis=1) < 2).all():
         msg = f"no batch has two values of label_key={label_key!r} with min_cells={min_cells} cells or more each."
@@ -93,7 +93,7 @@ def concordance(
     before, after = (_means(matrix, codes, n_cells.size).reshape(*shape, -1) for matrix in matrices)
     rows = [
         {
-            "batch": str(batches[found.batch]),
+            "batch": str(batches.levels[found.batch]),
             "group_1": str(labels[found.groups[0]]),
             "group_2": str(labels[found.groups[1]]),
             "n_cells_1": found.n_cells[0],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scbatchnorm._data.adata import Keys, check_writable, read_batches, write_columns, write_integration
+from scbatchnorm._data.batches import Batches
 from scbatchnorm._runtime.log import log_written
 from scbatchnorm._runtime.messages import warn
 from scbatchnorm.tl._mapping import place as _query
@@ -158,11 +159,15 @@ def map_query(
     options.check()
     check_writable(query, copy=copy)
     cells = _reference_cells.read(reference, Keys.of(key), label_keys)
-    batch = np.full(query.n_obs, "query") if batch_key is None else read_batches(query, batch_key)
-    known = _query.known_codes(batch, known_batches, cells.model.batches_)
+    batches = (
+        Batches(np.zeros(query.n_obs, dtype=np.int64), np.array(["query"]))
+        if batch_key is None
+        else read_batches(query, batch_key)
+    )
+    known = _query.known_codes(batches, known_batches, cells.model.batches_)
     source = _query_cells.read(query, cells.model, layer=layer, use_rep=use_rep or cells.use_rep)
     generator = np.random.default_rng(rng)
-    mapped = _query.place(source, batch, known, cells.model, options, generator)
+    mapped = _query.place(source, batches, known, cells.model, options, generator)
     columns = {f"{keys.uns}_novelty": mapped.novelty, f"{keys.uns}_confidence": mapped.confidence}
     columns |= _query_cells.transfer(mapped, cells, options, key_added, generator)
     params = {

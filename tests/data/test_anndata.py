@@ -24,35 +24,37 @@ def holding(*columns) -> ad.AnnData:
 
 @given(st.lists(LABEL, min_size=1, max_size=30))
 def test_batches_are_told_apart_as_pandas_tells_them_apart(values):
-    names = read_batches(holding(values), "key0")
-    assert names.dtype.kind == "U"
+    batches = read_batches(holding(values), "key0")
+    assert batches.levels.dtype.kind == "U"
     expected = pd.factorize(pd.Series(values, dtype=object))[0]
-    assert (pd.factorize(names)[0] == expected).all()
+    assert (batches.codes == expected).all()
+    assert (pd.factorize(batches.names)[0] == expected).all()
 
 
 @given(st.lists(TEXT, min_size=1, max_size=30))
 def test_words_name_themselves(values):
-    assert read_batches(holding(values), "key0").tolist() == values
+    assert read_batches(holding(values), "key0").names.tolist() == values
 
 
 @given(st.lists(st.tuples(st.text("a| ", max_size=4), st.text("a| ", max_size=4)), min_size=1, max_size=30))
 def test_combinations_are_told_apart_whatever_the_names(pairs):
-    names = read_batches(holding(*zip(*pairs, strict=True)), ["key0", "key1"])
+    batches = read_batches(holding(*zip(*pairs, strict=True)), ["key0", "key1"])
     expected = pd.factorize(pd.Series(pairs, dtype=object))[0]
-    assert (pd.factorize(names)[0] == expected).all()
+    assert (batches.codes == expected).all()
+    assert (pd.factorize(batches.names)[0] == expected).all()
 
 
 def test_names_of_combinations():
     adata = holding(["a", "a", "b"], [1, 2, 2])
-    assert read_batches(adata, ["key0", "key1"]).tolist() == ["a | 1", "a | 2", "b | 2"]
-    assert read_batches(adata, ("key1", "key0")).tolist() == ["1 | a", "2 | a", "2 | b"]
-    assert read_batches(adata, ["key0"]).tolist() == ["a", "a", "b"]
+    assert read_batches(adata, ["key0", "key1"]).names.tolist() == ["a | 1", "a | 2", "b | 2"]
+    assert read_batches(adata, ("key1", "key0")).names.tolist() == ["1 | a", "2 | a", "2 | b"]
+    assert read_batches(adata, ["key0"]).names.tolist() == ["a", "a", "b"]
 
 
 def test_order_and_number_of_categories_do_not_matter():
     adata = holding(["b", "a", "b"])
     adata.obs["key0"] = pd.Categorical(adata.obs["key0"], categories=["z", "a", "b"])
-    assert read_batches(adata, "key0").tolist() == ["b", "a", "b"]
+    assert read_batches(adata, "key0").names.tolist() == ["b", "a", "b"]
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scbatchnorm._data.types import Floats, Labels
+    from scbatchnorm._data.batches import Batches
+    from scbatchnorm._data.types import Floats
 
 # Column of `obs` with the batches, where they are made of several columns.
 _COMBINED = "batch (combined)"
@@ -141,7 +142,9 @@ def _before(adata: AnnData, unintegrated: str, key: str | None, model: BatchNorm
     raise KeyError(msg)
 
 
-def _own(adata: AnnData, coordinates: Mapping[str, Floats], batch_key: str | Sequence[str], batches: Labels) -> AnnData:
+def _own(
+    adata: AnnData, coordinates: Mapping[str, Floats], batch_key: str | Sequence[str], batches: Batches
+) -> AnnData:
     """An AnnData with the same expression and annotation, and of `obsm` what is needed."""
     umaps = [f"{rep}_umap" for rep in coordinates]
     work = ad.AnnData(
@@ -154,5 +157,5 @@ def _own(adata: AnnData, coordinates: Mapping[str, Floats], batch_key: str | Seq
     )
     column = batch_key if isinstance(batch_key, str) else _COMBINED
     if column not in work.obs or not isinstance(work.obs[column].dtype, pd.CategoricalDtype):
-        work.obs[column] = pd.Categorical(batches)
+        work.obs[column] = batches.as_categorical()
     return work

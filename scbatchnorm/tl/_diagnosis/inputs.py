@@ -83,7 +83,7 @@ def read(
             )
             msg = f"{name}={value!r} and {other} exclude each other."
             raise ValueError(msg)
-    batches = _inputs.groups(read_batches(adata, batch_key), name="batch_key", n_cells=adata.n_obs)
+    batches = _inputs.of_batches(read_batches(adata, batch_key))
     labels = None if label_key is None else _labels(adata, label_key)
     slot = Keys.of(key)
     model = None if use_rep is not None else BatchNormAutoencoder.from_anndata(adata, key=slot.uns)

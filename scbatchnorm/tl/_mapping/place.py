@@ -19,6 +19,7 @@ from scbatchnorm.tl._mapping import space as _mapping
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scbatchnorm._data.batches import Batches
     from scbatchnorm._data.blocks import Blocks
     from scbatchnorm._data.types import Floats, Labels
     from scbatchnorm._fitted import FittedAutoencoder
@@ -88,7 +89,7 @@ class Mapped:
     warnings: list[str]
 
 
-def known_codes(batch: Labels, known_batches: Sequence[str] | str, levels: Labels) -> dict[str, int]:
+def known_codes(batches: Batches, known_batches: Sequence[str] | str, levels: Labels) -> dict[str, int]:
     """Codes of the batches that the caller says are those of the reference, by name.
 
     Raises
@@ -98,7 +99,7 @@ def known_codes(batch: Labels, known_batches: Sequence[str] | str, levels: Label
     """
     known = [known_batches] if isinstance(known_batches, str) else [str(name) for name in known_batches]
     codes = {str(level): code for code, level in enumerate(levels)}
-    present = list(dict.fromkeys(batch.tolist()))
+    present = batches.levels.tolist()
     for where, names in (("the reference", list(codes)), ("the query", present)):
         wrong = [name for name in known if name not in names]
         if wrong:
@@ -109,22 +110,21 @@ def known_codes(batch: Labels, known_batches: Sequence[str] | str, levels: Label
 
 def place(
     source: Source,
-    batch: Labels,
+    batches: Batches,
     known: dict[str, int],
     model: FittedAutoencoder,
     options: Options,
     rng: np.random.Generator,
 ) -> Mapped:
-    """Place the cells of every batch in `batch` (cells,), of which some are `known` by their code."""
+    """Place the cells of all `batches`, of which some are `known` by their code."""
     space = _mapping.Space(model)
     usual = Usual(model, space, options.false_alarm, rng)
     components = source.components()
-    codes, names = pd.factorize(batch)
-    news = _news.read(source.matrix, source.stem, codes, rng, unexplained=usual.knows_unexplained)
+    news = _news.read(source.matrix, source.stem, batches.codes, rng, unexplained=usual.knows_unexplained)
     points = np.empty_like(components)
     novelty, confidence = np.full((2, len(points)), np.nan, np.float32)
     table, warnings = {}, []
-    for name, new in zip(names.tolist(), news, strict=True):
+    for name, new in zip(batches.levels.tolist(), news, strict=True):
         rows, looked = new.rows, new.looked
         mine = components[rows]
         if name in known:

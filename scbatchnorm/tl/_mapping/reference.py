@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from scbatchnorm._data.adata import as_names, read_column
+from scbatchnorm._data.adata import read_column
+from scbatchnorm._data.batches import Batches
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._estimator import BatchNormAutoencoder
 
@@ -117,8 +117,8 @@ def _labelled(reference: AnnData, label_key: str, points: Floats) -> Labelled:
     if not given.any():
         msg = f"label_keys: reference.obs[{label_key!r}] must have a value for at least one cell; all are missing."
         raise ValueError(msg)
-    codes, names = pd.factorize(as_names(values[given]), sort=True)
-    return Labelled(points[given], codes, np.asarray(names, dtype=str))
+    labels = Batches.from_column(values[given]).sorted_by_name()
+    return Labelled(points[given], labels.codes, labels.levels)
 
 
 def _from_file(path: Path, keys: Keys) -> AnnData | BatchNormAutoencoder:
