@@ -179,6 +179,14 @@ def test_files_that_are_named_exist(name):
     assert not missing
 
 
+def test_tests_that_hold_the_promises_exist():
+    """Each of them is run by `make test` or `make test-slow`, as all are."""
+    ours = (ROOT / "docs" / "PROMISES.md").read_text().partition("## Beside others")[0]
+    named = set(re.findall(r"`(tests/[^`]+)`", ours))
+    assert len(named) > 20
+    assert not [path for path in named if not list(ROOT.glob(path))]
+
+
 def test_what_breaks_elsewhere_is_not_required():
     """Other integrators, JAX, R, libraries of nearest neighbours that crash: nobody needs them for this package."""
     required = {normalized(r) for r in project()["dependencies"]}
