@@ -67,6 +67,7 @@ def download_file(target: Path, entry: Dataset, *, progress: bool | None) -> Non
 
 
 def _has_checksum(path: Path, entry: Dataset) -> bool:
+    """Whether there is a file with the registered size and checksum."""
     return path.is_file() and path.stat().st_size == entry.size and _compute_checksum(path, entry) == entry.checksum
 
 

@@ -104,7 +104,7 @@ def load(name: str, *, cache_dir: str | Path | None = None, progress: bool | Non
         msg = f"name={name!r} is not a public data set; there are: {', '.join(DATASETS)}."
         raise ValueError(msg)
     entry = DATASETS[name]
-    path = _folder(cache_dir) / f"{name}.h5ad"
+    path = _cache_folder(cache_dir) / f"{name}.h5ad"
     download_file(path, entry, progress=progress)
     with warnings.catch_warnings():
         # The files are years old; anndata warns about their format, and their genes may repeat. Nobody can mend that.
@@ -120,14 +120,14 @@ def load(name: str, *, cache_dir: str | Path | None = None, progress: bool | Non
 
 def _name_columns(adata: AnnData, entry: Dataset) -> None:
     """Copy the columns of batches and labels to `batch` and `cell_type`."""
-    found = {"batch": adata.obs[entry.batch], "cell_type": adata.obs[entry.cell_type]}
-    for name, values in found.items():
+    columns = {"batch": adata.obs[entry.batch], "cell_type": adata.obs[entry.cell_type]}
+    for name, values in columns.items():
         if name in adata.obs and values.name != name:
             adata.obs[f"{name}_in_file"] = adata.obs[name]
         adata.obs[name] = values.astype("category")
 
 
-def _folder(cache_dir: str | Path | None) -> Path:
+def _cache_folder(cache_dir: str | Path | None) -> Path:
     """Where files are kept; made by the download."""
     chosen = cache_dir if cache_dir is not None else os.environ.get(_CACHE)
     if chosen:

@@ -58,14 +58,15 @@ def draw_cells(
 
 
 def draw_programs(n_genes: int, n_types: int, rng: np.random.Generator) -> Programs:
-    by_type = _up_regulated(n_types, n_genes, 1.2, rng)
+    """Expression of `n_types` cell types, which come in pairs of relatives."""
+    by_type = _draw_up_regulated(n_types, n_genes, 1.2, rng)
     relatives = np.arange(n_types)[::-1] // 2  # counted from the end: a private type has a relative to be merged with
-    by_type += _up_regulated(int(relatives.max()) + 1, n_genes, 1.0, rng)[relatives]
+    by_type += _draw_up_regulated(int(relatives.max()) + 1, n_genes, 1.0, rng)[relatives]
     activity = rng.normal(0, 0.4, n_genes) * (rng.random(n_genes) < 0.1)
     return Programs(base=rng.normal(0, 1.2, n_genes), by_type=by_type, activity=activity)
 
 
-def _up_regulated(n_programs: int, n_genes: int, log_fold: float, rng: np.random.Generator) -> Floats:
+def _draw_up_regulated(n_programs: int, n_genes: int, log_fold: float, rng: np.random.Generator) -> Floats:
     """Programs of shape (n_programs, n_genes) that raise 5 % of the genes, at least one."""
     programs = np.zeros((n_programs, n_genes))
     for program in programs:
@@ -88,6 +89,7 @@ def find_library_size(programs: Programs, cell_type: Codes, density: float) -> f
 
 
 def draw_effects(n_batches: int, n_genes: int, strength: float, rng: np.random.Generator) -> Effects:
+    """Batch effects; all four parts grow in proportion to `strength`."""
     return Effects(
         shift=rng.normal(0, 0.5, (n_batches, n_genes)) * strength,
         scale=np.exp(rng.normal(0, 0.15, (n_batches, n_genes)) * strength),
@@ -114,17 +116,17 @@ def draw_counts(
         program = programs.by_type[t] + rng.normal(size=(b.size, 1)) * programs.activity
         survival = 1 - rng.random(program.shape)  # in (0, 1], shared by truth and measurement
         log_rates = programs.base + effects.shift[b] + effects.scale[b] * program
-        counts = _counts(log_rates, size * effects.depth[b], survival)
+        counts = _invert_counts(log_rates, size * effects.depth[b], survival)
         lost = rng_dropout.random(counts.nnz) < np.repeat(effects.dropout[b], np.diff(counts.indptr))
         counts.data[lost] = 0
         counts.eliminate_zeros()
         block = {"X": counts}
         if truth:
-            block["layers/truth"] = _counts(programs.base + program, size, survival)
+            block["layers/truth"] = _invert_counts(programs.base + program, size, survival)
         yield block
 
 
-def _counts(log_rates: Floats, size: Floats, survival: Floats) -> sparse.csr_matrix:
+def _invert_counts(log_rates: Floats, size: Floats, survival: Floats) -> sparse.csr_matrix:
     """Negative binomial counts with mean size x rate and variance mean + mean^2 / 2, where P(more) = `survival`.
 
     With p = 1 / (1 + mean / 2), P(count >= m) = (1 - p)^m (1 + m p). The count is found from the real root m by
@@ -136,12 +138,12 @@ def _counts(log_rates: Floats, size: Floats, survival: Floats) -> sparse.csr_mat
     p += 1
     np.divide(1, p, out=p)
     rows, genes = np.nonzero(survival < 1 - p**2)
-    counts = np.maximum(np.ceil(_root(p[rows, genes], np.log(survival[rows, genes]))) - 1, 1).astype(np.float32)
+    counts = np.maximum(np.ceil(_find_root(p[rows, genes], np.log(survival[rows, genes]))) - 1, 1).astype(np.float32)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(p)))])
     return sparse.csr_matrix((counts, genes.astype(np.int32), indptr.astype(np.int32)), shape=p.shape)
 
 
-def _root(p: Floats, target: Floats) -> Floats:
+def _find_root(p: Floats, target: Floats) -> Floats:
     """The real m with log((1 - p)^m (1 + m p)) = `target`, all of shape (values,), after 12 of Newton's steps."""
     slope = np.log1p(-p)
     root, m = np.empty_like(p), np.ones_like(p)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from scbatchnorm import datasets, pp
-from scbatchnorm.datasets import _public
+from scbatchnorm.datasets._public import _cache_folder
 from scbatchnorm.datasets._registry import DATASETS
 
 
@@ -74,9 +74,9 @@ def test_an_unknown_name_is_answered_with_the_names():
 def test_the_cache_is_where_it_is_said_to_be(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("SCBATCHNORM_CACHE", str(cache))
     assert datasets.load("tiny").n_obs == 90
-    assert _public._folder(tmp_path / "given") == tmp_path / "given"
+    assert _cache_folder(tmp_path / "given") == tmp_path / "given"
     monkeypatch.setenv("SCBATCHNORM_CACHE", "~/there")
-    assert _public._folder(None) == Path.home() / "there"
+    assert _cache_folder(None) == Path.home() / "there"
     monkeypatch.delenv("SCBATCHNORM_CACHE")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
@@ -84,10 +84,10 @@ def test_the_cache_is_where_it_is_said_to_be(cache, monkeypatch, tmp_path):
     expected = {"linux": ".cache", "darwin": "Library/Caches", "win32": "AppData/Local"}
     for platform, folder in expected.items():
         monkeypatch.setattr(sys, "platform", platform)
-        assert _public._folder(None) == tmp_path / folder / "scbatchnorm"
+        assert _cache_folder(None) == tmp_path / folder / "scbatchnorm"
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _public._folder(None) == tmp_path / "xdg" / "scbatchnorm"
+    assert _cache_folder(None) == tmp_path / "xdg" / "scbatchnorm"
 
 
 def test_the_table_has_a_row_per_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scbatchnorm.datasets._simulation import _root
+from scbatchnorm.datasets._simulation import _find_root
 
 
 def test_root_is_that_of_twelve_steps_to_the_bit():
@@ -14,5 +14,5 @@ def test_root_is_that_of_twelve_steps_to_the_bit():
     slope, m = np.log1p(-p), np.ones_like(p)
     for _ in range(12):
         m -= (m * slope + np.log1p(m * p) - target) / (slope + p / (1 + m * p))
-    np.testing.assert_array_equal(_root(p, target), m)
-    assert _root(p[:0], target[:0]).shape == (0,)
+    np.testing.assert_array_equal(_find_root(p, target), m)
+    assert _find_root(p[:0], target[:0]).shape == (0,)

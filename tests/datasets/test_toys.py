@@ -16,7 +16,7 @@ from scipy import sparse, stats
 from sklearn.neighbors import NearestNeighbors
 
 from scbatchnorm.datasets import pbmc_planted, simulate_batches
-from scbatchnorm.datasets._simulation import _counts
+from scbatchnorm.datasets._simulation import _invert_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -142,7 +142,7 @@ def test_counts_follow_the_negative_binomial_law():
     rng = np.random.default_rng(0)
     means = np.array([0.05, 1.0, 30.0, 1000.0])
     survival = 1 - rng.random((5000, means.size))
-    counts = _counts(np.tile(np.log(means), (5000, 1)), np.full(5000, means.sum()), survival).toarray()
+    counts = _invert_counts(np.tile(np.log(means), (5000, 1)), np.full(5000, means.sum()), survival).toarray()
     for gene, mean in enumerate(means):
         law = stats.nbinom(2, 2 / (2 + mean))
         np.testing.assert_array_equal(counts[:, gene], law.isf(survival[:, gene]))
