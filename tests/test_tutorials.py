@@ -1,4 +1,4 @@
-"""Every notebook in tutorials/ runs from top to bottom."""
+"""Every notebook in tutorials/ runs from top to bottom, as users run it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ import matplotlib as mpl
 os.chdir({folder!r})
 mpl.rc_file_defaults()
 %reset -f
-"""
-# The first notebook trains as users do. In the others the fits are short: what is done with them is the same.
-BRIEF = """
-from scbatchnorm._method.training import trainer as _trainer
-_trainer.Settings.n_steps = lambda settings, n, of=_trainer.Settings.n_steps: min(60, of(settings, n))
 """
 
 
@@ -52,8 +47,6 @@ def test_tutorial_runs(path, kernel, tmp_path):
 
     notebook = nbformat.read(path, as_version=4)
     prelude = AFRESH.format(folder=str(tmp_path))
-    if path != TUTORIALS[0]:
-        prelude = BRIEF + prelude
     kernel.nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(prelude), *notebook.cells])
     for index, cell in enumerate(kernel.nb.cells):
         cell.pop("execution_count", None)  # of when it was written
