@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from scbatchnorm._data.matrix import as_real_matrix
-from scbatchnorm._runtime.log import log_written
+from scbatchnorm._runtime.messages import log_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scbatchnorm._data.adata import check_writable, read_batches, read_column, write_columns
-from scbatchnorm._runtime.log import log_written
+from scbatchnorm._runtime.messages import log_written
 from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics import _inputs
 from scbatchnorm.pp._assessment import association as _association

@@ -17,8 +17,7 @@ from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm._persistence import record as _record
-from scbatchnorm._runtime.log import log_written
-from scbatchnorm._runtime.messages import warn
+from scbatchnorm._runtime.messages import log_written, warn
 from scbatchnorm.pp import _strength_path as _path
 
 if TYPE_CHECKING:

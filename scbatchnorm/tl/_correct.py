@@ -18,7 +18,7 @@ from scbatchnorm._data.annotation import load_annotation
 from scbatchnorm._data.checks import check_unique_genes, join_names
 from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm._estimator import BatchNormAutoencoder
-from scbatchnorm._runtime.log import log_written
+from scbatchnorm._runtime.messages import log_written
 from scbatchnorm.tl._correction import regression as _expression
 from scbatchnorm.tl._correction.in_memory import Measured
 from scbatchnorm.tl._correction.lazy import Streamed

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from scbatchnorm._data.adata import Keys, check_writable
-from scbatchnorm._runtime.log import log_written
+from scbatchnorm._runtime.messages import log_written
 from scbatchnorm.tl._diagnosis import change as _change
 from scbatchnorm.tl._diagnosis import controls as _controls
 from scbatchnorm.tl._diagnosis import findings as _findings

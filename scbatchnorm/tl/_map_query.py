@@ -10,8 +10,7 @@ import numpy as np
 
 from scbatchnorm._data.adata import Keys, check_writable, read_batches, write_columns, write_integration
 from scbatchnorm._data.batches import Batches
-from scbatchnorm._runtime.log import log_written
-from scbatchnorm._runtime.messages import warn
+from scbatchnorm._runtime.messages import log_written, warn
 from scbatchnorm.tl._mapping import place as _query
 from scbatchnorm.tl._mapping import query as _query_cells
 from scbatchnorm.tl._mapping import reference as _reference_cells

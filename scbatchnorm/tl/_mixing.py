@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scbatchnorm._data.adata import Keys, check_writable, write_columns
-from scbatchnorm._runtime.log import log_written
-from scbatchnorm._runtime.messages import warn
+from scbatchnorm._runtime.messages import log_written, warn
 from scbatchnorm.metrics import _catalogue
 from scbatchnorm.metrics import _comparison as _design
 from scbatchnorm.metrics._representation import Representation
