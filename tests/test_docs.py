@@ -55,7 +55,7 @@ def brief_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(_novelty, "_HELD_OUT", 1)
     monkeypatch.setattr(_evaluate, "_draws", lambda task, design, n, *rest: draws(task, design, min(n, 2), *rest))
     # Seconds of compilation, and not ours.
-    monkeypatch.setattr(_coordinates, "_compute", lambda points, params: points[:, :2])
+    monkeypatch.setattr(_coordinates, "_compute_umap", lambda points, params: points[:, :2])
     monkeypatch.setattr(sc.pp, "neighbors", lambda adata, *, use_rep: adata.obsm[use_rep])
     monkeypatch.setattr(sc.tl, "umap", lambda adata: None)
     monkeypatch.setattr(sc.tl, "leiden", lambda adata, *, flavor, n_iterations, directed: None)

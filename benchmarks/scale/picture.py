@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from scipy.optimize import nnls
 
-from scbatchnorm.pl import _axes, _palette
+from scbatchnorm.pl._palette import default_colors
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -69,8 +69,8 @@ def draw(table: pd.DataFrame, published: pd.DataFrame, *, to: float, times_cores
     table = table[table["reason"].isna() | (table["reason"] == "")]
     series = list(table.groupby(["method", "store"], sort=False))
     tools = list(dict.fromkeys(published["tool"]))
-    colours = _palette.default(max(len(series) + len(tools), 1))
-    axes = _axes.panels(1, 2, width=5.2, height=4.2)
+    colours = default_colors(max(len(series) + len(tools), 1))
+    axes = new_panels(1, 2, width=5.2, height=4.2)
     for ax, (column, title, unit, factor) in zip(axes[0], _PANELS, strict=True):
         for number, ((method, store), rows) in enumerate(series):
             rows = rows.groupby("cells")[column].mean()

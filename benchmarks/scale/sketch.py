@@ -17,7 +17,8 @@ from benchmarks.options import add_output
 from benchmarks.scale import scored, stores
 from benchmarks.scale.__main__ import add_simulation, measure
 from benchmarks.scale.isolated import Job
-from scbatchnorm.pl import _axes, _palette
+from scbatchnorm.pl._axes import new_or_given_axes
+from scbatchnorm.pl._palette import default_colors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,8 +112,8 @@ def draw(table: pd.DataFrame) -> Figure:
     n_cells = int(table["cells"].iloc[0])
     trained = table["size"].astype(str).replace(_ALL, str(n_cells)).astype(int)
     mean = table.groupby(trained)["Total"].mean()
-    blue, orange = _palette.default(2)
-    ax = _axes.or_new(None, width=6.0, height=3.8)
+    blue, orange = default_colors(2)
+    ax = new_or_given_axes(None, width=6.0, height=3.8)
     ax.plot(mean.index, mean, color=blue, linewidth=1.6, marker="o", label="mean")
     ax.plot(trained, table["Total"], color=blue, linestyle="none", marker=".", alpha=0.6, label="one seed")
     whole = table.loc[table["size"].astype(str) == _ALL, "Total"]

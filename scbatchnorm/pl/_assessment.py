@@ -22,7 +22,7 @@ _PAD, _ABOVE_LEGEND = 6.0, 26.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class AssessmentText:
     """What stands behind the names of batches, with a place for their cells, and of types; and the lines of the title.
 
     Empty where nothing is known.
@@ -33,22 +33,22 @@ class Shown:
     title: str = ""
 
 
-NOTHING = Shown()
+NO_ASSESSMENT = AssessmentText()
 
 
-def of(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> Shown:
+def read_assessment(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> AssessmentText:
     """What `adata.uns` has of these batches."""
     if _result.KEY not in adata.uns:
-        return NOTHING
+        return NO_ASSESSMENT
     found = _result.from_uns(adata.uns[_result.KEY])
     if found.batch_key != (batch_key if isinstance(batch_key, str) else " | ".join(batch_key)):
-        return NOTHING
+        return NO_ASSESSMENT
     title = f"Verdict: {found.verdict}"
     if len(found.effects):
         word = "type" if found.label_key else "cluster"
         typical = float(np.average(found.effects["effect"], weights=found.effects["cells"]))
         title += f"\nthe batch explains {_verdict.percent(typical)} of the variance in a {word}"
-    return Shown(
+    return AssessmentText(
         batches=_effects(found.batches, "({{:,}}; {})") if len(found.batches) > 2 else {},
         types=_effects(found.effects, "({})") if found.label_key == label_key else {},
         title=title,
@@ -63,7 +63,7 @@ def _effects(table: pd.DataFrame, form: str) -> dict[str, str]:
     return {str(name): form.format(word + star) for name, word, star in zip(table.index, words, stars, strict=True)}
 
 
-def explain(ax: Axes, shown: Shown) -> None:
+def label_effects(ax: Axes, shown: AssessmentText) -> None:
     """Say beside the names of the axes what the percentages are."""
     if shown.batches:
         ax.set_xlabel(f"{ax.get_xlabel()} (cells; effect against the others)")
@@ -71,7 +71,7 @@ def explain(ax: Axes, shown: Shown) -> None:
         ax.set_ylabel(f"{ax.get_ylabel()} (effect of the batch)")
 
 
-def entitle(ax: Axes, shown: Shown) -> None:
+def add_title(ax: Axes, shown: AssessmentText) -> None:
     """Put the verdict above the picture, and above its legend."""
     if shown.title:
         pad = _PAD if ax.get_legend() is None else _ABOVE_LEGEND

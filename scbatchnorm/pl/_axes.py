@@ -21,7 +21,7 @@ _NAME_WIDTH = 34
 _COLUMN_LINES = 20
 
 
-def or_new(ax: Axes | None, *, width: float, height: float) -> Axes:
+def new_or_given_axes(ax: Axes | None, *, width: float, height: float) -> Axes:
     """`ax`, or the axes of a new figure of the given size in inches.
 
     Raises
@@ -29,15 +29,21 @@ def or_new(ax: Axes | None, *, width: float, height: float) -> Axes:
     TypeError
         `ax` is something else, for instance an array of axes.
     """
-    check(ax)
+    check_axes(ax)
     return _new_figure(width, height).subplots() if ax is None else ax
 
 
-def check(ax: Axes | None) -> None:
+def check_axes(ax: Axes | None) -> None:
     """Raise TypeError unless `ax` is axes or `None`."""
     if ax is not None and not isinstance(ax, Axes):
         msg = f"ax must be a matplotlib Axes or None; got {type(ax).__name__}."
         raise TypeError(msg)
+
+
+def root_figure(ax: Axes) -> Figure:
+    """The figure that `ax` is in; of axes in a subfigure the whole one."""
+    figure = ax.figure
+    return figure if isinstance(figure, Figure) else figure.figure
 
 
 def _new_figure(width: float, height: float) -> Figure:
@@ -50,14 +56,14 @@ def _new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def panels(rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
+def new_panels(rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
     """Axes of a new figure, an array of shape (rows, columns); the sizes in inches are those of a panel."""
     figure = _new_figure(columns * width, rows * height)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
     return figure.subplots(rows, columns, squeeze=False)
 
 
-def fit(axes: np.ndarray, *, width: float, height: float) -> None:
+def fit_figure(axes: np.ndarray, *, width: float, height: float) -> None:
     """Resize a figure of our own so that its axes, shape (rows, columns), have this size together, in inches.
 
     What lies around the axes, legends and long names, gets as much room as it needs.
@@ -76,7 +82,7 @@ def fit(axes: np.ndarray, *, width: float, height: float) -> None:
     figure.set_size_inches(*size)
 
 
-def wrap(name: object, tail: str = "") -> str:
+def wrap_name(name: object, tail: str = "") -> str:
     """All of `name`, in lines of a limited width, and `tail` in one piece after it; "$" begins no formula."""
     pieces = re.findall(rf"[^\s_-]{{1,{_NAME_WIDTH}}}[\s_-]*|[\s_-]+", str(name))
     lines = [""]
@@ -88,13 +94,13 @@ def wrap(name: object, tail: str = "") -> str:
     return "\n".join(line.rstrip() for line in lines).replace("$", r"\$")
 
 
-def legend_columns(names: Sequence[str]) -> int:
+def count_legend_columns(names: Sequence[str]) -> int:
     """Columns of a legend that is about as high as a picture; at most three, as those of long names are wide."""
     lines = sum(name.count("\n") + 1 for name in names)
     return int(np.clip(-(-lines // _COLUMN_LINES), 1, 3))
 
 
-def legend_outside(ax: Axes, *, columns: int = 1) -> Legend:
+def add_legend_outside(ax: Axes, *, columns: int = 1) -> Legend:
     """Legend right of the axes, where it hides nothing."""
     return ax.legend(
         loc="center left",

@@ -11,7 +11,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from scbatchnorm._data.adata import Keys
 from scbatchnorm.metrics import _inputs
-from scbatchnorm.pl import _axes, _palette
+from scbatchnorm.pl._axes import add_legend_outside, count_legend_columns, fit_figure, new_panels, wrap_name
+from scbatchnorm.pl._palette import default_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -72,16 +73,16 @@ def change(adata: AnnData, key: str | None = None, *, n_genes: int = 15) -> Figu
     record = _record(adata, key)
     prefix = _PREFIX if key is None else key
     shift = _largest(adata, prefix, [str(name) for name in record["batches"]], n_genes)
-    axes = _axes.panels(1, 1 if shift is None else 2, width=_WIDTH, height=_HEIGHT)
+    axes = new_panels(1, 1 if shift is None else 2, width=_WIDTH, height=_HEIGHT)
     height = _states(axes[0, 0], record["states"])
-    axes[0, 0].set_title(_axes.wrap(record["verdict"]))
+    axes[0, 0].set_title(wrap_name(record["verdict"]))
     if shift is not None:
         wanted = max(_HEIGHT, _genes(axes[0, 1], shift))
         if height > wanted:  # a long list of states is not to stretch the genes
             axes[0, 1].set_box_aspect(wanted / _WIDTH)
             axes[0, 1].set_anchor("N")
         height = max(height, wanted)
-    _axes.fit(axes, width=_WIDTH * axes.size, height=max(_HEIGHT, height))
+    fit_figure(axes, width=_WIDTH * axes.size, height=max(_HEIGHT, height))
     return axes[0, 0].figure
 
 
@@ -123,7 +124,7 @@ def _states(ax: Axes, states: pd.DataFrame) -> float:
             ax.plot(place[found], y[found], mark, color=_FLAG, markersize=7, markeredgewidth=0, label=text)
             place = place + 0.05 * found
     names = [
-        _axes.wrap(name, f"({n_cells:,})")
+        wrap_name(name, f"({n_cells:,})")
         for name, n_cells in zip(states.index, states["n_cells"].to_numpy(dtype=int), strict=True)
     ]
     ax.set_yticks(y, names, fontsize="small")
@@ -144,12 +145,12 @@ def _genes(ax: Axes, shift: pd.DataFrame) -> float:
     y = np.arange(len(shift))
     ax.axvline(0, color="0.6", linewidth=0.8)
     ax.hlines(y, shift.min(axis=1), shift.max(axis=1), color="0.8", linewidth=1.2, zorder=1)
-    for name, color in zip(shift, _palette.default(shift.shape[1]), strict=True):
-        ax.plot(shift[name], y, "o", color=color, markersize=5, label=_axes.wrap(name))
+    for name, color in zip(shift, default_colors(shift.shape[1]), strict=True):
+        ax.plot(shift[name], y, "o", color=color, markersize=5, label=wrap_name(name))
     ax.set_yticks(y, [str(gene).replace("$", r"\$") for gene in shift.index], fontsize="small")
     ax.set(ylim=(len(y) - 0.4, -0.6), xlabel="added to log expression", title="genes moved most")
     ax.spines[["top", "right"]].set_visible(False)
-    _axes.legend_outside(ax, columns=_axes.legend_columns([_axes.wrap(name) for name in shift]))
+    add_legend_outside(ax, columns=count_legend_columns([wrap_name(name) for name in shift]))
     return len(shift) * (_LINE + _GAP)
 
 

@@ -13,8 +13,9 @@ from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from scbatchnorm._data.adata import read_batches
-from scbatchnorm.pl import _assessment, _axes
-from scbatchnorm.pl._groups import groups
+from scbatchnorm.pl._assessment import NO_ASSESSMENT, add_title, label_effects, read_assessment
+from scbatchnorm.pl._axes import fit_figure, new_or_given_axes, wrap_name
+from scbatchnorm.pl._groups import read_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from scbatchnorm.pl._assessment import Shown
+    from scbatchnorm.pl._assessment import AssessmentText
 
 # Inches. Columns share the width until numbers would not fit any more, then until names would not.
 _WIDTH, _MOST_WIDTH, _COLUMN, _NARROW_COLUMN = 3.4, 16.0, 0.5, 0.2
@@ -82,9 +83,9 @@ def composition(
     ['protocol A (237)', 'protocol B (205)', 'protocol C (258)']
     """
     counts, unlabelled = _counts(adata, batch_key, label_key)
-    shown = _assessment.of(adata, batch_key, label_key) if show_assessment else _assessment.NOTHING
+    shown = read_assessment(adata, batch_key, label_key) if show_assessment else NO_ASSESSMENT
     own = ax is None
-    ax = _axes.or_new(ax, width=_WIDTH, height=_WIDTH)
+    ax = new_or_given_axes(ax, width=_WIDTH, height=_WIDTH)
     share = counts.to_numpy() / counts.to_numpy().sum(axis=0)
     # Colours start where they differ from the paper: an absent type is not a rare one.
     blues = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.12, 1, 256)))
@@ -92,14 +93,14 @@ def composition(
     image = ax.imshow(np.ma.masked_equal(share, 0), cmap=blues, norm=norm, aspect="auto")
     width, height = _name(ax, counts, shown, own=own)
     ax.set(xlabel=batch_key if isinstance(batch_key, str) else " | ".join(batch_key), ylabel=label_key)
-    _assessment.explain(ax, shown)
+    label_effects(ax, shown)
     shrink = min(1.0, _BAR / height) if own else 1.0
     percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
     ax.figure.colorbar(image, ax=ax, label="share of the batch", format=percent, shrink=shrink, pad=0.02)
     _mark(ax, counts.to_numpy(), unlabelled=unlabelled)
-    _assessment.entitle(ax, shown)
+    add_title(ax, shown)
     if own:
-        _axes.fit(np.array([[ax]]), width=width, height=height)
+        fit_figure(np.array([[ax]]), width=width, height=height)
     _write(ax, counts.to_numpy(), norm(share) > 0.6)
     return ax
 
@@ -107,7 +108,7 @@ def composition(
 def _counts(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> tuple[pd.DataFrame, bool]:
     """Cells of each type (rows) in each batch (columns), of those that occur; whether the last row is of cells without label."""
     batches = read_batches(adata, batch_key).as_categorical()
-    found = groups(adata, label_key, parameter="label_key")
+    found = read_groups(adata, label_key, parameter="label_key")
     if not adata.n_obs:
         msg = "adata must have cells; it has none."
         raise ValueError(msg)
@@ -126,11 +127,11 @@ def _in_order(adata: AnnData, batch_key: str | Sequence[str], batches: pd.Catego
     return list(codes.assign(name=batches).drop_duplicates().sort_values(list(codes.columns))["name"])
 
 
-def _name(ax: Axes, counts: pd.DataFrame, shown: Shown, *, own: bool) -> tuple[float, float]:
+def _name(ax: Axes, counts: pd.DataFrame, shown: AssessmentText, *, own: bool) -> tuple[float, float]:
     """Names of the batches, with their cells, and of the types; width and height in inches that show them."""
-    rows = [_axes.wrap(name, shown.types.get(str(name), "")) for name in counts.index]
+    rows = [wrap_name(name, shown.types.get(str(name), "")) for name in counts.index]
     columns = [
-        _axes.wrap(name, shown.batches.get(str(name), "({:,})").format(size)) for name, size in counts.sum().items()
+        wrap_name(name, shown.batches.get(str(name), "({:,})").format(size)) for name, size in counts.sum().items()
     ]
     width = max(_WIDTH, len(columns) * float(np.clip(_MOST_WIDTH / len(columns), _NARROW_COLUMN, _COLUMN)))
     column = (width if own else ax.get_window_extent().width / ax.figure.dpi) / len(columns)

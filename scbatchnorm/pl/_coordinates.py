@@ -47,7 +47,9 @@ class Coordinates:
     names: tuple[str, str]
 
 
-def find(adata: AnnData, bases: Sequence[str], *, dimensions: tuple[int, int] | None, seed: int) -> list[Coordinates]:
+def find_coordinates(
+    adata: AnnData, bases: Sequence[str], *, dimensions: tuple[int, int] | None, seed: int
+) -> list[Coordinates]:
     """Coordinates of each of `bases`, keys of `obsm` with or without "X_".
 
     Of more than 2 dimensions the UMAP, unless two are chosen. One that has to be computed is written to
@@ -61,17 +63,17 @@ def find(adata: AnnData, bases: Sequence[str], *, dimensions: tuple[int, int] | 
         A basis has a single dimension, is not finite, or has too few cells for a UMAP, or `dimensions` are not two of its
         own; nothing was written.
     """
-    keys = {basis: _key(adata, basis) for basis in bases}
-    chosen = {basis: _choose(adata, basis, keys[basis], dimensions) for basis in keys}
+    keys = {basis: _find_key(adata, basis) for basis in bases}
+    chosen = {basis: _stored_coordinates(adata, basis, keys[basis], dimensions) for basis in keys}
     # All are checked before the first is computed.
     computed = {
-        basis: _umap(adata, keys[basis], seed) if coordinates is None else coordinates
+        basis: _store_umap(adata, keys[basis], seed) if coordinates is None else coordinates
         for basis, coordinates in chosen.items()
     }
     return [computed[basis] for basis in bases]
 
 
-def _key(adata: AnnData, basis: str) -> str:
+def _find_key(adata: AnnData, basis: str) -> str:
     """Key of `obsm` that `basis` means."""
     key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
     if key is None:
@@ -83,32 +85,32 @@ def _key(adata: AnnData, basis: str) -> str:
     return key
 
 
-def _choose(adata: AnnData, basis: str, key: str, dimensions: tuple[int, int] | None) -> Coordinates | None:
+def _stored_coordinates(adata: AnnData, basis: str, key: str, dimensions: tuple[int, int] | None) -> Coordinates | None:
     """What is there and can be drawn as it is; `None` where a UMAP has to be computed, and can be."""
-    points = _points(adata, key)
+    points = _read_points(adata, key)
     if points.ndim != 2 or points.shape[1] < 2:
         msg = f"basis={basis!r} must have at least 2 dimensions; adata.obsm[{key!r}] has shape {points.shape}."
         raise ValueError(msg)
     if dimensions is None and points.shape[1] > 2:
         if not _has_umap(adata, key):
-            _check_umap_can_be(adata, basis, key)
+            _check_umap_input(adata, basis, key)
             return None
         key = f"{key}_umap"
-        points = _points(adata, key)
+        points = _read_points(adata, key)
         if points.ndim != 2 or points.shape[1] != 2:
             msg = f"basis={basis!r} is drawn as adata.obsm[{key!r}], which must have 2 dimensions; it has shape {points.shape}."
             raise ValueError(msg)
-    pair = _pair(dimensions, key, points.shape[1])
+    pair = _check_dimensions(dimensions, key, points.shape[1])
     _check_finite(adata, basis, key, points[:, pair])
-    return Coordinates(points[:, pair].astype(float), _names(key, pair))
+    return Coordinates(points[:, pair].astype(float), _axis_names(key, pair))
 
 
-def _points(adata: AnnData, key: str) -> Floats:
+def _read_points(adata: AnnData, key: str) -> Floats:
     values = as_real_matrix(adata.obsm[key], where=f"adata.obsm[{key!r}]")
     return values.toarray() if sparse.issparse(values) else values
 
 
-def _pair(dimensions: tuple[int, int] | None, key: str, n_dimensions: int) -> list[int]:
+def _check_dimensions(dimensions: tuple[int, int] | None, key: str, n_dimensions: int) -> list[int]:
     """Two dimensions, counted from 0."""
     pair = [0, 1] if dimensions is None else list(dimensions)
     if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set(range(n_dimensions)):
@@ -119,8 +121,8 @@ def _pair(dimensions: tuple[int, int] | None, key: str, n_dimensions: int) -> li
     return pair
 
 
-def _check_umap_can_be(adata: AnnData, basis: str, key: str) -> None:
-    points = _points(adata, key)
+def _check_umap_input(adata: AnnData, basis: str, key: str) -> None:
+    points = _read_points(adata, key)
     if len(points) < _FEWEST_CELLS:
         msg = (
             f"basis={basis!r} has {points.shape[1]} dimensions, and their UMAP takes at least {_FEWEST_CELLS} cells; adata "
@@ -140,7 +142,7 @@ def _check_finite(adata: AnnData, basis: str, key: str, points: Floats) -> None:
         raise ValueError(msg)
 
 
-def _names(key: str, pair: Sequence[int]) -> tuple[str, str]:
+def _axis_names(key: str, pair: Sequence[int]) -> tuple[str, str]:
     """What the axes are called: "PCA1", "scbatchnorm UMAP2"."""
     name = key.removeprefix("X_")
     base = name.removesuffix("_umap")
@@ -156,7 +158,7 @@ def _has_umap(adata: AnnData, key: str) -> bool:
     record = adata.uns.get(slot)
     ours = isinstance(record, Mapping) and "crc32" in record
     # There is a checksum for each cell: of a subset of the cells the UMAP is still right.
-    return not ours or bool(np.isin(_checksums(_points(adata, key)), record["crc32"]).all())
+    return not ours or bool(np.isin(_checksums(_read_points(adata, key)), record["crc32"]).all())
 
 
 def _checksums(points: Floats) -> np.ndarray:
@@ -165,20 +167,20 @@ def _checksums(points: Floats) -> np.ndarray:
     return np.fromiter((zlib.crc32(row) for row in rows), dtype=np.uint32, count=len(rows))
 
 
-def _umap(adata: AnnData, key: str, seed: int) -> Coordinates:
+def _store_umap(adata: AnnData, key: str, seed: int) -> Coordinates:
     """The UMAP of a representation, computed and stored."""
     start = time.perf_counter()
-    points, slot = _points(adata, key), f"{key}_umap"
+    points, slot = _read_points(adata, key), f"{key}_umap"
     params = {"n_neighbors": min(_N_NEIGHBORS, len(points) - 1), "min_dist": _MIN_DIST, "random_state": seed}
-    computed = _compute(points, params)
+    computed = _compute_umap(points, params)
     if not adata.is_view:
         adata.obsm[slot] = computed
         adata.uns[slot] = {"params": {"use_rep": key, **params}, "crc32": _checksums(points)}
         log_written(logger, {"obsm": [slot], "uns": [slot]}, start)
-    return Coordinates(computed.astype(float), _names(slot, [0, 1]))
+    return Coordinates(computed.astype(float), _axis_names(slot, [0, 1]))
 
 
-def _compute(points: Floats, params: dict[str, Any]) -> Floats:
+def _compute_umap(points: Floats, params: dict[str, Any]) -> Floats:
     """A UMAP, float32 of shape (cells, 2); numba has as many threads afterwards as before."""
     with warnings.catch_warnings():
         # They tell how its search went and where it started: nothing to act upon.
@@ -189,14 +191,14 @@ def _compute(points: Floats, params: dict[str, Any]) -> Floats:
         threads = numba.get_num_threads()
         try:
             values = points.astype(np.float32)
-            return umap.UMAP(**params, n_jobs=1, precomputed_knn=_nearest(values, params["n_neighbors"])).fit_transform(
-                values
-            )
+            return umap.UMAP(
+                **params, n_jobs=1, precomputed_knn=_find_neighbors(values, params["n_neighbors"])
+            ).fit_transform(values)
         finally:
             numba.set_num_threads(threads)
 
 
-def _nearest(points: Floats, k: int) -> tuple[Any, ...]:
+def _find_neighbors(points: Floats, k: int) -> tuple[Any, ...]:
     """Nearest neighbours and their distances, each cell the first of its own, where umap-learn would search approximately."""
     if not _SEARCHED <= len(points) <= _MOST_COMPARED:
         return None, None, None

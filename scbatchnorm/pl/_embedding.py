@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from matplotlib.colors import to_rgba_array
 
-from scbatchnorm.pl import _axes, _coordinates, _palette
-from scbatchnorm.pl._groups import groups
+from scbatchnorm.pl._axes import add_legend_outside, check_axes, count_legend_columns, fit_figure, new_panels, wrap_name
+from scbatchnorm.pl._coordinates import Coordinates, find_coordinates
+from scbatchnorm.pl._groups import read_groups
+from scbatchnorm.pl._palette import MISSING_COLOR, category_colors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,28 +148,29 @@ def embedding(
     """
     several = not (isinstance(basis, str) and isinstance(color, str))
     bases, columns = ([value] if isinstance(value, str) else list(value) for value in (basis, color))
-    _axes.check(ax)
+    check_axes(ax)
     if several and ax is not None:
         msg = f"ax must be None for several panels, which get a figure of their own; got basis={basis!r}, color={color!r}."
         raise ValueError(msg)
     titles = _titles(bases, columns, title, several=several)
     found = {
-        column: groups(adata, column, parameter="color", otherwise="; else use sc.pl.embedding") for column in columns
+        column: read_groups(adata, column, parameter="color", otherwise="; else use sc.pl.embedding")
+        for column in columns
     }
     generator = np.random.default_rng(rng)
     order, seed = generator.permutation(adata.n_obs), int(generator.integers(2**31))
-    places = _coordinates.find(adata, bases, dimensions=dimensions, seed=seed)
-    axes = np.array([[ax]]) if ax is not None else _axes.panels(len(columns), len(bases), width=_WIDTH, height=_HEIGHT)
+    places = find_coordinates(adata, bases, dimensions=dimensions, seed=seed)
+    axes = np.array([[ax]]) if ax is not None else new_panels(len(columns), len(bases), width=_WIDTH, height=_HEIGHT)
     for column, row, texts in zip(columns, axes, titles, strict=True):
-        tints = [*_palette.colors(adata, column, len(found[column].categories)), _palette.MISSING]
+        tints = [*category_colors(adata, column, len(found[column].categories)), MISSING_COLOR]
         for place, panel, text in zip(places, row, texts, strict=True):
             codes = found[column].codes
-            scatter(panel, place, to_rgba_array(tints)[codes], order=order, behind=codes < 0, size=size)
+            scatter_cells(panel, place, to_rgba_array(tints)[codes], order=order, behind=codes < 0, size=size)
             panel.set_title(text)
         if legend:
             _explain(row[-1], found[column], tints)
     if ax is None:
-        _axes.fit(axes, width=len(bases) * _WIDTH, height=len(columns) * _HEIGHT)
+        fit_figure(axes, width=len(bases) * _WIDTH, height=len(columns) * _HEIGHT)
     return axes[0, 0].figure if several else axes[0, 0]
 
 
@@ -178,16 +181,16 @@ def _titles(bases: list[str], columns: list[str], title: str | list[str] | None,
             msg = f"{name} must be a name or a list of names; got an empty list."
             raise ValueError(msg)
     if not several:
-        return [[_axes.wrap(columns[0]) if title is None else str(title)]]
+        return [[wrap_name(columns[0]) if title is None else str(title)]]
     texts = bases if title is None else [title] if isinstance(title, str) else list(title)
     if len(texts) != len(bases):
         msg = f"title must hold a text for each of the {len(bases)} bases; got {title!r}."
         raise ValueError(msg)
-    return [[_axes.wrap(f"{text}: {column}") for text in texts] for column in columns]
+    return [[wrap_name(f"{text}: {column}") for text in texts] for column in columns]
 
 
-def scatter(
-    ax: Axes, place: _coordinates.Coordinates, tints: Floats, *, order: Codes, behind: Bools, size: float | None
+def scatter_cells(
+    ax: Axes, place: Coordinates, tints: Floats, *, order: Codes, behind: Bools, size: float | None
 ) -> None:
     """Cells with the colours `tints`, shape (cells, 4), in `order`, those that are `behind` first."""
     order = np.concatenate([order[behind[order]], order[~behind[order]]])
@@ -202,11 +205,11 @@ def scatter(
 def _explain(ax: Axes, found: pd.Categorical, tints: list[str]) -> None:
     """Legend of the groups that occur, in the order of the categories."""
     present = np.unique(found.codes[found.codes >= 0])
-    entries = [(_axes.wrap(found.categories[code]), tints[code]) for code in present]
+    entries = [(wrap_name(found.categories[code]), tints[code]) for code in present]
     if (found.codes < 0).any():
-        entries.append(("missing", _palette.MISSING))
+        entries.append(("missing", MISSING_COLOR))
     for label, tint in entries:
         # matplotlib leaves out labels that begin with an underscore.
         shown = f" {label}" if label.startswith("_") else label
         ax.plot([], [], marker="o", markersize=6, linestyle="", markeredgewidth=0, color=tint, label=shown)
-    _axes.legend_outside(ax, columns=_axes.legend_columns([label for label, _ in entries]))
+    add_legend_outside(ax, columns=count_legend_columns([label for label, _ in entries]))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def groups(adata: AnnData, column: str, *, parameter: str, otherwise: str = "") -> pd.Categorical:
+def read_groups(adata: AnnData, column: str, *, parameter: str, otherwise: str = "") -> pd.Categorical:
     """Group of each cell, missing values included; the column itself stays as it is.
 
     Raises

@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scbatchnorm._data.adata import Keys
-from scbatchnorm.pl import _axes
+from scbatchnorm.pl._axes import add_legend_outside, new_or_given_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def history(
         columns = ", ".join(map(str, frame.columns)) or "none"
         msg = f"data must have the columns step and at least one of {', '.join(_LOSSES)}; columns: {columns}."
         raise ValueError(msg)
-    ax = _axes.or_new(ax, width=6.0, height=3.6)
+    ax = new_or_given_axes(ax, width=6.0, height=3.6)
     step = frame["step"].to_numpy()
     for at in _refreshes(frame):
         ax.axvline(at, color="0.88", linewidth=0.8, zorder=0)
@@ -84,7 +84,7 @@ def history(
         ax.set_ylim(bottom=0)
     if len(_refreshes(frame)):
         ax.plot([], [], color="0.8", linewidth=0.8, label="new anchors")
-    _axes.legend_outside(ax)
+    add_legend_outside(ax)
     return ax
 
 

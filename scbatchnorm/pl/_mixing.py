@@ -11,9 +11,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgba
 
 from scbatchnorm._data.adata import read_batches
-from scbatchnorm.pl import _axes, _coordinates, _palette
-from scbatchnorm.pl._embedding import scatter
-from scbatchnorm.pl._groups import groups
+from scbatchnorm.pl._axes import fit_figure, new_panels, wrap_name
+from scbatchnorm.pl._coordinates import Coordinates, find_coordinates
+from scbatchnorm.pl._embedding import scatter_cells
+from scbatchnorm.pl._groups import read_groups
+from scbatchnorm.pl._palette import MISSING_COLOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,8 +106,8 @@ def mixing(
     generator = np.random.default_rng(rng)
     order, seed = generator.permutation(adata.n_obs), int(generator.integers(2**31))
     basis = str(params["use_rep"]) if basis is None else basis
-    (place,) = _coordinates.find(adata, [basis], dimensions=None, seed=seed)
-    axes = _axes.panels(1, 2, width=_WIDTH, height=_HEIGHT)
+    (place,) = find_coordinates(adata, [basis], dimensions=None, seed=seed)
+    axes = new_panels(1, 2, width=_WIDTH, height=_HEIGHT)
     left, right = axes[0]
     _map(left, place, values, value, order)
     height = max(_HEIGHT, _distributions(right, values, found))
@@ -115,7 +117,7 @@ def mixing(
     n_undefined = int(np.isnan(values).sum())
     note = f"\nleft out: {n_undefined:,} cells, not defined" if n_undefined else ""
     right.set(xlabel=f"{_WORDS[value][0]}: median, middle half, 5 to 95 %{note}", title=f"by {name}")
-    _axes.fit(axes, width=2 * _WIDTH, height=height)
+    fit_figure(axes, width=2 * _WIDTH, height=height)
     return left.figure
 
 
@@ -146,23 +148,23 @@ def _groups(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> t
     """Groups of the cells and what they are called."""
     column = groupby or params.get("label_key") or params["batch_key"]
     if isinstance(column, str):
-        return column, groups(adata, column, parameter="groupby")
+        return column, read_groups(adata, column, parameter="groupby")
     columns = [str(part) for part in column]
     return " | ".join(columns), read_batches(adata, columns).as_categorical()
 
 
-def _map(ax: Axes, place: _coordinates.Coordinates, values: Floats, value: str, order: np.ndarray) -> None:
+def _map(ax: Axes, place: Coordinates, values: Floats, value: str, order: np.ndarray) -> None:
     """Cells with the colours of their values, and a colour bar."""
     missing = np.isnan(values)
     tints = mpl.colormaps[_CMAP](np.where(missing, 0, values))
-    tints[missing] = to_rgba(_palette.MISSING)
-    scatter(ax, place, tints, order=order, behind=missing, size=None)
+    tints[missing] = to_rgba(MISSING_COLOR)
+    scatter_cells(ax, place, tints, order=order, behind=missing, size=None)
     word, meaning = _WORDS[value]
     ax.set_title(f"{word}: {meaning}")
     bar = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
     ax.figure.colorbar(ScalarMappable(mpl.colors.Normalize(0, 1), _CMAP), cax=bar, label=f"{word} (1 is best)")
     if missing.any():
-        (grey,) = ax.plot([], [], marker="o", linestyle="", markeredgewidth=0, color=_palette.MISSING)
+        (grey,) = ax.plot([], [], marker="o", linestyle="", markeredgewidth=0, color=MISSING_COLOR)
         text = f"not defined: {int(missing.sum()):,} of {len(values):,} cells"
         ax.legend(
             [grey],
@@ -189,7 +191,7 @@ def _distributions(ax: Axes, values: Floats, found: pd.Categorical[Any]) -> floa
     ax.vlines(middle, y - 0.36, y + 0.36, color="black", linewidth=2)
     for row in np.flatnonzero(np.isnan(middle)).tolist():
         ax.text(0.02, row, "not defined", va="center", fontsize="small", color="0.4")
-    labels = [_axes.wrap(name, f"({_counted(cells)})") for name, cells in (members[i] for i in order)]
+    labels = [wrap_name(name, f"({_counted(cells)})") for name, cells in (members[i] for i in order)]
     ax.set_yticks(y, labels, fontsize="small")
     ax.set(xlim=(-0.02, 1.02), ylim=(len(y) - 0.4, -0.6))
     ax.spines[["top", "right"]].set_visible(False)

@@ -17,17 +17,17 @@ _UP_TO_12 = (
     "#88ccee", "#cc6677", "#ddcc77", "#117733", "#332288", "#aa4499",
     "#44aa99", "#999933", "#882255", "#661100", "#6699cc", "#888888",
 )  # fmt: skip
-MISSING = "#d3d3d3"
+MISSING_COLOR = "#d3d3d3"
 
 
-def colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
+def category_colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
     """Hex colour of each category: those stored in `uns`, or new ones, which are then stored.
 
     Stored colours that do not fit are left alone, with a warning, and a view is never written to.
     """
     slot = f"{key}_colors"
     if slot not in adata.uns:
-        new = default(n_categories)
+        new = default_colors(n_categories)
         if not adata.is_view:
             adata.uns[slot] = new
         return new
@@ -38,11 +38,11 @@ def colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
             f"{', '.join(stored[:5])}. Default colours are drawn; delete it to have them stored."
         )
         warn(msg)
-        return default(n_categories)
+        return default_colors(n_categories)
     return [to_hex(color, keep_alpha=True) for color in stored[:n_categories]]
 
 
-def default(n_categories: int) -> list[str]:
+def default_colors(n_categories: int) -> list[str]:
     """Colours that all kinds of colour vision tell apart for up to 12 categories, else scanpy's large palettes."""
     for safe in (_UP_TO_7, _UP_TO_12):
         if n_categories <= len(safe):

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle, Rectangle
 
-from scbatchnorm.pl import _axes, _scaled
+from scbatchnorm.pl import _scaled
+from scbatchnorm.pl._axes import new_or_given_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def draw(columns: Sequence[Column], blocks: Sequence[Block], notes: Sequence[str
     top = _TITLE + 4 + _LINE * max(column.heading.count("\n") + 1 for column in columns)
     end = top + sum(3 + _TITLE * bool(block.title) + high * len(block.rows) for block in blocks)
     bottom = end + 6 + _LINE * len(lines)
-    ax = _axes.or_new(ax, width=layout.right / 72 + _EDGE, height=bottom / 72 + _EDGE)
+    ax = new_or_given_axes(ax, width=layout.right / 72 + _EDGE, height=bottom / 72 + _EDGE)
     ax.set_axis_off()
     ax.set_aspect("equal")
     ax.add_artist(Rectangle((0, 0), layout.right, bottom, facecolor="white", linewidth=0, zorder=0))

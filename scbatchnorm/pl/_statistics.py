@@ -11,7 +11,8 @@ from anndata import AnnData
 from scbatchnorm._data.adata import Keys
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.nn.inspection import covariate_shift
-from scbatchnorm.pl import _axes, _palette
+from scbatchnorm.pl._axes import add_legend_outside, new_or_given_axes
+from scbatchnorm.pl._palette import default_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +125,7 @@ def _heatmap(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | Non
         index="place", columns="batch", values=value, sort=False, dropna=False
     )
     n_places, n_batches = wide.shape
-    ax = _axes.or_new(ax, width=2.6 + 0.62 * n_batches, height=1.0 + 0.27 * n_places)
+    ax = new_or_given_axes(ax, width=2.6 + 0.62 * n_batches, height=1.0 + 0.27 * n_places)
     image = ax.imshow(wide.to_numpy(), cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
     ax.set_xticks(range(n_batches), [str(name) for name in wide.columns], rotation=45, ha="right")
     ax.set_yticks(range(n_places), list(wide.index))
@@ -141,15 +142,15 @@ def _heatmap(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | Non
 def _lines(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | None) -> Axes:
     """Step against the mean over batches, one line for each place."""
     wide = table.assign(place=_place(table)).pivot_table(index="step", columns="place", values=value, sort=False)
-    ax = _axes.or_new(ax, width=6.4, height=3.8)
-    tints = _palette.default(wide.shape[1])
+    ax = new_or_given_axes(ax, width=6.4, height=3.8)
+    tints = default_colors(wide.shape[1])
     for (place, course), tint in zip(wide.items(), tints, strict=True):
         style = "--" if str(place).endswith("before") else "-"
         ax.plot(wide.index, course, color=tint, linestyle=style, linewidth=1.5, label=str(place))
     ax.set(xlabel="step", ylabel=_WORDS[value])
     ax.set_ylim(0, vmax)
     ax.spines[["top", "right"]].set_visible(False)
-    _axes.legend_outside(ax)
+    add_legend_outside(ax)
     return ax
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from scbatchnorm._data.adata import Keys
-from scbatchnorm.pl import _axes
+from scbatchnorm.pl._axes import add_legend_outside, new_or_given_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,7 +59,7 @@ def strength(adata: AnnData, *, key: str | None = None, ax: Axes | None = None) 
             "Run sbn.pp.integrate with several strengths: strength=[0, 0.25, 0.5, 0.75, 1]."
         )
         raise KeyError(msg)
-    ax = _axes.or_new(ax, width=5.0, height=3.8)
+    ax = new_or_given_axes(ax, width=5.0, height=3.8)
     ax.plot(path["knn_preservation"], path["ilisi"], color=_LINE, marker="o", markersize=5, linewidth=1.4, zorder=2)
     used = path[path["chosen"].astype(bool)]
     ax.plot(
@@ -77,5 +77,5 @@ def strength(adata: AnnData, *, key: str | None = None, ax: Axes | None = None) 
     ax.set(xlabel="neighbours within batch kept", ylabel="batches mixed (iLISI)", title="strength of the correction")
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(0.15)
-    _axes.legend_outside(ax)
+    add_legend_outside(ax)
     return ax

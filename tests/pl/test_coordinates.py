@@ -15,6 +15,7 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm.pl import _coordinates
+from scbatchnorm.pl._coordinates import find_coordinates
 
 
 @pytest.fixture
@@ -35,12 +36,12 @@ def computed(monkeypatch):
         calls.append(params)
         return np.random.default_rng(params["random_state"]).normal(size=(len(points), 2)).astype(np.float32)
 
-    monkeypatch.setattr(_coordinates, "_compute", compute)
+    monkeypatch.setattr(_coordinates, "_compute_umap", compute)
     return calls
 
 
 def find(adata, basis, *, dimensions=None, seed=0):
-    (found,) = _coordinates.find(adata, [basis], dimensions=dimensions, seed=seed)
+    (found,) = find_coordinates(adata, [basis], dimensions=dimensions, seed=seed)
     return found
 
 
@@ -133,7 +134,7 @@ def test_view_is_not_written_to(adata, computed):
 
 def test_several_bases(adata, computed):
     adata.obsm["X_other"] = adata.obsm["X_pca"] * 2
-    found = _coordinates.find(adata, ["pca", "map", "other", "pca"], dimensions=None, seed=5)
+    found = find_coordinates(adata, ["pca", "map", "other", "pca"], dimensions=None, seed=5)
     assert [place.names[0] for place in found] == ["PCA UMAP1", "map 1", "other UMAP1", "PCA UMAP1"]
     assert found[0] is found[3]
     assert len(computed) == 2
@@ -147,7 +148,7 @@ def test_values_that_cannot_be_drawn_are_counted(adata, computed, value):
         r"basis='bad' must be finite; 2 of 30 cells .*NaN or infinite.* adata\.obsm\['X_bad'\], the first is 'cell_4'"
     )
     with pytest.raises(ValueError, match=message):
-        _coordinates.find(adata, ["pca", "bad"], dimensions=None, seed=0)
+        find_coordinates(adata, ["pca", "bad"], dimensions=None, seed=0)
     assert not computed
     with pytest.raises(ValueError, match="2 of 30 cells"):
         find(adata, "bad", dimensions=(0, 2))
@@ -159,7 +160,7 @@ def test_values_that_cannot_be_drawn_are_counted(adata, computed, value):
 
 def test_wrong_keys_and_shapes(adata, computed):
     with pytest.raises(KeyError, match=r"basis='tsne' is not a key of adata\.obsm; keys: X_map, X_pca\."):
-        _coordinates.find(adata, ["pca", "tsne"], dimensions=None, seed=0)
+        find_coordinates(adata, ["pca", "tsne"], dimensions=None, seed=0)
     for basis, call in (("X_umap", "sc.tl.umap"), ("scbatchnorm", "sbn.pp.integrate")):
         with pytest.raises(KeyError, match=rf"keys: X_map, X_pca\. Run {call}\(adata.*\) first\."):
             find(adata, basis)
@@ -216,7 +217,7 @@ def test_neighbours_of_many_cells_are_exact():
     """Where UMAP would search approximately; every third cell is in the same place as two others."""
     points = np.random.default_rng(0).normal(size=(4200, 2)).astype(np.float32)
     points[2::3] = points[1::3] = points[::3]
-    indices, distances = _coordinates._nearest(points, 5)
+    indices, distances = _coordinates._find_neighbors(points, 5)
     assert (indices[:, 0] == np.arange(4200)).all()
     assert (distances[:, 0] == 0).all()
     assert all(len(set(row)) == 5 for row in indices.tolist())
@@ -225,7 +226,7 @@ def test_neighbours_of_many_cells_are_exact():
     np.testing.assert_allclose(distances[some], wanted, atol=2e-3)
     found = np.linalg.norm(points[some, None] - points[indices[some]], axis=2)
     np.testing.assert_allclose(found, wanted, atol=2e-3)
-    assert _coordinates._nearest(points[:4095], 5) == (None, None, None)
+    assert _coordinates._find_neighbors(points[:4095], 5) == (None, None, None)
 
 
 @pytest.mark.slow

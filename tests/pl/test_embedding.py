@@ -14,7 +14,8 @@ from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.figure import Figure
 
 from scbatchnorm import pl
-from scbatchnorm.pl import _coordinates, _palette
+from scbatchnorm.pl import _coordinates
+from scbatchnorm.pl._palette import MISSING_COLOR, default_colors
 
 
 def legend(ax):
@@ -71,7 +72,7 @@ def test_umap_of_the_basis(adata, monkeypatch):
         seeds.append(params["random_state"])
         return points[:, :2].astype(np.float32)
 
-    monkeypatch.setattr(_coordinates, "_compute", compute)
+    monkeypatch.setattr(_coordinates, "_compute_umap", compute)
     ax = pl.embedding(adata, "pca", color="batch")
     assert ax.get_xlabel() == "PCA UMAP1"
     np.testing.assert_array_equal(adata.obsm["X_pca_umap"], adata.obsm["X_pca"][:, :2].astype(np.float32))
@@ -97,7 +98,7 @@ def test_stored_palette_that_does_not_fit_is_kept_with_a_warning(adata, stored):
         UserWarning, match=r"adata\.uns\['batch_colors'\] must hold a colour for each of the 3 categories"
     ):
         _, colors = drawn(pl.embedding(adata, color="batch"))
-    assert set(colors) == set(_palette.default(3)[:2])
+    assert set(colors) == set(default_colors(3)[:2])
     assert adata.uns["batch_colors"] == stored
 
 
@@ -133,8 +134,8 @@ def test_missing_values_are_grey_and_behind(adata, column):
     adata.obs["donor"] = column
     ax = pl.embedding(adata, color="donor")
     _, colors = drawn(ax)
-    assert set(colors[:20]) == {_palette.MISSING}
-    assert _palette.MISSING not in colors[20:]
+    assert set(colors[:20]) == {MISSING_COLOR}
+    assert MISSING_COLOR not in colors[20:]
     assert legend(ax) == ["x", "missing"]
 
 
@@ -171,7 +172,7 @@ def test_notebooks_show_panels(adata, monkeypatch):
 
 @pytest.mark.parametrize("n", [1, 7, 8, 12, 13, 25, 60, 150])
 def test_default_palettes(n):
-    colors = _palette.default(n)
+    colors = default_colors(n)
     assert len(colors) == n
     assert to_rgba_array(colors).shape == (n, 4)
     assert len(set(colors)) == min(n, 102)
@@ -201,7 +202,7 @@ def test_wrong_values(adata):
 
 
 def test_nothing_is_written_on_an_error(adata, monkeypatch):
-    monkeypatch.setattr(_coordinates, "_compute", lambda points, params: points[:, :2])
+    monkeypatch.setattr(_coordinates, "_compute_umap", lambda points, params: points[:, :2])
     for basis, color in ((["pca", "nowhere"], ["batch"]), (["pca"], ["batch", "age"]), (["pca"], ["batch", "day"])):
         with pytest.raises((KeyError, ValueError)):
             pl.embedding(adata, basis, color=color)

@@ -12,7 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from scbatchnorm import pl
-from scbatchnorm.pl import _coordinates, _palette
+from scbatchnorm.pl import _coordinates
+from scbatchnorm.pl._palette import MISSING_COLOR
 
 VALUES = {"T": [0.1, 0.2, 0.3, np.nan], "B": [0.8, 0.9], "NK": [np.nan], "DC": [0.5]}
 
@@ -68,9 +69,9 @@ def test_cells_have_the_colours_of_their_values_and_undefined_ones_are_grey_behi
     assert isinstance(figure, Figure)
     colors = drawn(figure)
     for place, value in zip(adata.obsm["X_rep"], adata.obs["mixing_ilisi"], strict=True):
-        expected = _palette.MISSING if np.isnan(value) else to_hex(mpl.colormaps["viridis"](value))
+        expected = MISSING_COLOR if np.isnan(value) else to_hex(mpl.colormaps["viridis"](value))
         assert colors[tuple(place)] == expected
-    assert [color == _palette.MISSING for color in colors.values()] == [True] * 2 + [False] * 6
+    assert [color == MISSING_COLOR for color in colors.values()] == [True] * 2 + [False] * 6
     left, _ = sides(figure)
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["not defined: 2 of 8 cells"]
     (bar,) = left.child_axes
@@ -106,7 +107,7 @@ def test_where_all_is_defined_nothing_is_said(adata):
 def test_nothing_is_defined(adata):
     adata.obs["mixing_ilisi"] = np.nan
     figure = pl.mixing(adata)
-    assert set(drawn(figure).values()) == {_palette.MISSING}
+    assert set(drawn(figure).values()) == {MISSING_COLOR}
     assert names(figure) == ["NK (0 of 1)", "T (0 of 4)", "B (0 of 2)", "DC (0 of 1)"]
     assert not medians(figure)
 
@@ -136,7 +137,7 @@ def test_cells_without_label_are_a_group(adata):
 def test_basis_is_the_representation_or_the_one_given(adata, monkeypatch):
     figure = pl.mixing(adata, basis="other")
     assert set(drawn(figure)) == set(map(tuple, adata.obsm["X_other"]))
-    monkeypatch.setattr(_coordinates, "_compute", lambda points, params: points[:, :2].astype(np.float32))
+    monkeypatch.setattr(_coordinates, "_compute_umap", lambda points, params: points[:, :2].astype(np.float32))
     adata.obsm["X_rep"] = np.random.default_rng(0).normal(size=(8, 3))
     figure = pl.mixing(adata)
     assert figure.axes[0].get_xlabel() == "rep UMAP1"

@@ -64,7 +64,7 @@ def test_what_is_written_is_named(given, caplog, name):
 
 def test_computed_umaps_are_named(adata, caplog, monkeypatch):
     adata.obsm["X_new"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5))
-    monkeypatch.setattr(_coordinates, "_compute", lambda points, _: points[:, :2])
+    monkeypatch.setattr(_coordinates, "_compute_umap", lambda points, _: points[:, :2])
     with caplog.at_level(logging.INFO, logger="scbatchnorm"):
         pl.embedding(adata, "X_new", color="batch")
         pl.embedding(adata, "X_new", color="batch")  # there now

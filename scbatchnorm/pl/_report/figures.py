@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
-from scbatchnorm.pl import _change, _composition, _coordinates, _embedding, _groups, _history, _palette, _strength
+from scbatchnorm.pl._axes import root_figure
+from scbatchnorm.pl._change import change
+from scbatchnorm.pl._composition import composition
+from scbatchnorm.pl._coordinates import find_coordinates
+from scbatchnorm.pl._embedding import scatter_cells
+from scbatchnorm.pl._groups import read_groups
+from scbatchnorm.pl._history import history
+from scbatchnorm.pl._palette import MISSING_COLOR, category_colors
+from scbatchnorm.pl._strength import strength
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +88,7 @@ class Drawn:
         adata = subject.adata
         if adata.n_obs > max_cells:
             adata = adata[np.sort(rng.permutation(adata.n_obs)[:max_cells])]
-        before, after = _coordinates.find(
+        before, after = find_coordinates(
             adata, [subject.unintegrated, subject.integrated], dimensions=None, seed=int(rng.integers(2**31))
         )
         return cls(adata, before, after, rng.permutation(adata.n_obs))
@@ -99,12 +107,12 @@ def before_and_after(subject: Subject, drawn: Drawn) -> list[Picture]:
 
 
 def _panel(drawn: Drawn, when: str, place: Coordinates, what: str, column: str) -> Picture:
-    found = _groups.groups(drawn.adata, column, parameter="label_key")
-    tints = [*_palette.colors(drawn.adata, column, len(found.categories)), _palette.MISSING]
+    found = read_groups(drawn.adata, column, parameter="label_key")
+    tints = [*category_colors(drawn.adata, column, len(found.categories)), MISSING_COLOR]
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     ax = figure.subplots()
     colors = to_rgba_array(tints)[found.codes]
-    _embedding.scatter(ax, place, colors, order=drawn.order, behind=found.codes < 0, size=None)
+    scatter_cells(ax, place, colors, order=drawn.order, behind=found.codes < 0, size=None)
     legend = _legend(found, tints, numbered=what == "cell type")
     if what == "cell type":
         _number(ax, place.points, found.codes, legend)
@@ -158,34 +166,34 @@ def batches_apart(subject: Subject, drawn: Drawn) -> list[Picture]:
     return pictures
 
 
-def composition(subject: Subject) -> list[Picture]:
+def draw_composition(subject: Subject) -> list[Picture]:
     """Cells of each type in each batch."""
     if subject.label_key is None or subject.label_key == subject.batch_column:
         return []
-    ax = _composition.composition(subject.adata, subject.batch_key, subject.label_key)
+    ax = composition(subject.adata, subject.batch_key, subject.label_key)
     text = "Heatmap of the share of each cell type in each batch. The numbers are in the table below."
-    return [encode(_figure(ax), text, "Cells of each type in each batch")]
+    return [encode(root_figure(ax), text, "Cells of each type in each batch")]
 
 
-def training(subject: Subject) -> list[Picture]:
+def draw_training(subject: Subject) -> list[Picture]:
     """Losses, and the path of strengths if there is one."""
     pictures = []
     if subject.record is not None and len(subject.record["history"]):
-        ax = _history.history(subject.adata, key=subject.key)
-        pictures.append(encode(_figure(ax), "Losses against steps of training.", "Training"))
+        ax = history(subject.adata, key=subject.key)
+        pictures.append(encode(root_figure(ax), "Losses against steps of training.", "Training"))
     if subject.record is not None and isinstance(subject.record.get("path"), pd.DataFrame):
-        ax = _strength.strength(subject.adata, key=subject.key)
+        ax = strength(subject.adata, key=subject.key)
         alt = "Mixing of batches against neighbourhoods kept, at each strength of the correction."
-        pictures.append(encode(_figure(ax), alt, "What each strength mixes and keeps"))
+        pictures.append(encode(root_figure(ax), alt, "What each strength mixes and keeps"))
     return pictures
 
 
-def change(subject: Subject, findings: Findings, drawn: Drawn) -> list[Picture]:
+def draw_change(subject: Subject, findings: Findings, drawn: Drawn) -> list[Picture]:
     """What the integration changed: by state and gene, and by cell."""
     if findings.diagnosis is None:
         return []
     alt = "Share of their nearest neighbours that states keep, and the genes that moved most. Both are in the tables below."
-    return [encode(_change.change(subject.adata), alt, "What changed, by state and by gene"), _kept(drawn)]
+    return [encode(change(subject.adata), alt, "What changed, by state and by gene"), _kept(drawn)]
 
 
 def _kept(drawn: Drawn) -> Picture:
@@ -202,8 +210,3 @@ def _kept(drawn: Drawn) -> Picture:
     ax.spines[["top", "right"]].set_visible(False)
     alt = "Scatter plot of the cells after the integration, coloured by the share of their nearest neighbours that they keep."
     return encode(figure, alt, "What changed, by cell: dark cells have new neighbours")
-
-
-def _figure(ax: Axes) -> Figure:
-    figure = ax.figure
-    return figure if isinstance(figure, Figure) else figure.figure

@@ -127,16 +127,16 @@ def _sections(subject: Subject, findings: Findings, drawn: _pictures.Drawn) -> l
         Section(
             "need", "Was a correction needed?", list(findings.assessment.reasons), [], _tables.effects(findings)
         ),
-        Section("done", "What was done", _done(subject), _pictures.training(subject),
+        Section("done", "What was done", _done(subject), _pictures.draw_training(subject),
                 [*_tables.parameters(subject, _methods.defaults()), *_tables.versions(subject)]),
         Section("cells", "The cells before and after", seen, _pictures.before_and_after(subject, drawn), []),
         Section("apart", "Each batch by itself, after the integration",
                 ["Where a batch has no cells that others have, it may lack a type, or stand apart."],
                 _pictures.batches_apart(subject, drawn), [], small=True),
-        Section("composition", "Which batch holds what", [], _pictures.composition(subject), _tables.composition(subject)),
+        Section("composition", "Which batch holds what", [], _pictures.draw_composition(subject), _tables.composition(subject)),
         Section("scores", "How good is it?", [_HOW_TO_READ], [],
                 [_tables.scores(subject, findings), *_tables.by_label(subject, findings)]),
-        Section("changed", "What changed", harm, _pictures.change(subject, findings, drawn), _tables.changes(findings)),
+        Section("changed", "What changed", harm, _pictures.draw_change(subject, findings, drawn), _tables.changes(findings)),
     ]  # fmt: skip
 
 

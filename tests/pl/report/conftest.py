@@ -28,6 +28,6 @@ def reported(brief, tmp_path_factory):
 def quick(monkeypatch):
     """Reports with few samples for intervals, and of the pictures only the cells: the others take seconds."""
     monkeypatch.setattr(_findings, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2))
-    for name in ("composition", "training"):
+    for name in ("draw_composition", "draw_training"):
         monkeypatch.setattr(_pictures, name, lambda _: [])
-    monkeypatch.setattr(_pictures, "change", lambda *_: [])
+    monkeypatch.setattr(_pictures, "draw_change", lambda *_: [])
