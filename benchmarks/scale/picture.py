@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from scipy.optimize import nnls
 
+from scbatchnorm.pl._axes import new_panels
 from scbatchnorm.pl._palette import default_colors
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
 
 from scbatchnorm import pl
 from scbatchnorm.metrics._catalogue import AGGREGATES, CATALOGUE
@@ -39,35 +39,70 @@ def table() -> pd.DataFrame:
     return full()
 
 
+def texts(ax) -> list:
+    """All that is written: names beside the axes, headings, values and notes."""
+    return [*ax.get_yticklabels(), *ax.texts]
+
+
 def written(ax) -> list[str]:
-    return [text.get_text() for text in ax.texts]
+    """Lines of notes by themselves, headings of several lines as one."""
+    lines = [text.get_text().split("\n") if text.get_va() == "top" else [text.get_text()] for text in texts(ax)]
+    return [line for one in lines for line in one]
 
 
 def find(ax, content):
     """The one text with this content."""
-    (text,) = [text for text in ax.texts if text.get_text() == content]
+    (text,) = [text for text in texts(ax) if text.get_text() == content]
     return text
 
 
 def rows(ax, names) -> list[str]:
     """Which of `names` are written, from top to bottom."""
-    found = [text for text in ax.texts if text.get_text() in names]
-    return [text.get_text() for text in sorted(found, key=lambda text: text.get_position()[1])]
+    present = [text for text in texts(ax) if text.get_text() in names]
+    return [text.get_text() for text in sorted(present, key=lambda text: text.get_position()[1])]
 
 
 def column(ax, title) -> float:
     """Horizontal position of a column, by its heading of maybe several lines, which stands on a line."""
     headings = [text for text in ax.texts if text.get_verticalalignment() == "bottom"]
-    (text,) = [text for text in headings if text.get_text().replace("\n", " ").rstrip("*") == title]
+    bottom = max(text.get_position()[1] for text in headings)
+    (text,) = [
+        text
+        for text in headings
+        if text.get_text().replace("\n", " ").rstrip("*") == title and text.get_position()[1] == bottom
+    ]
     return text.get_position()[0]
 
 
+def circles(ax) -> list[tuple]:
+    """Position, colour and area of each circle."""
+    drawn = [
+        points for points in ax.collections if isinstance(points, PathCollection) and np.size(points.get_offsets())
+    ]
+    return [
+        (tuple(place), color, points.get_sizes()[0])
+        for points in drawn
+        for place, color in zip(np.asarray(points.get_offsets()), points.get_facecolor(), strict=True)
+    ]
+
+
 def cell(ax, name, title):
-    """Texts and circles at the crossing of a row and a column of circles."""
+    """Texts, and colours of circles, at the crossing of a row and a column of circles."""
     place = (column(ax, title), find(ax, name).get_position()[1])
-    texts = [text for text in ax.texts if np.allclose(text.get_position(), place)]
-    circles = [patch for patch in ax.patches if isinstance(patch, Circle) and np.allclose(patch.center, place)]
-    return texts, circles
+    inside = [text for text in ax.texts if np.allclose(text.get_position(), place)]
+    return inside, [color for where, color, _ in circles(ax) if np.allclose(where, place)]
+
+
+def bars(ax, name) -> list[tuple]:
+    """Track and bar of each aggregate of a row, from left to right."""
+    height = find(ax, name).get_position()[1]
+    near = [patch for patch in ax.patches if abs(patch.get_y() + patch.get_height() / 2 - height) < 12]
+    lefts = sorted({bar.get_x() for bar in near})
+    return [tuple(bar for bar in near if bar.get_x() == left) for left in lefts]
+
+
+def whiskers(ax) -> list:
+    return [line for line in ax.lines if line.get_marker() == "|"]
 
 
 def luminance(color) -> float:
@@ -142,14 +177,14 @@ def test_colours_get_darker_with_the_value():
     table = pd.DataFrame({"iLISI": values, "cLISI": values - 5}, index=[f"row {i}" for i in range(51)])
     ax = pl.scores(table)
     cells = [cell(ax, name, "iLISI") for name in table.index]
-    lightness = [luminance(circle.get_facecolor()[:3]) for _, (circle,) in cells]
+    lightness = [luminance(color) for _, (color,) in cells]
     assert (np.diff(lightness) < 0).all()
-    for (text,), (circle,) in cells:
-        light, dark = sorted([luminance(text.get_color()), luminance(circle.get_facecolor()[:3])], reverse=True)
+    for (text,), (color,) in cells:
+        light, dark = sorted([luminance(text.get_color()), luminance(color)], reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5
     # The scale is fixed, and holds values outside of it.
-    lowest = cells[0][1][0].get_facecolor()
-    assert {cell(ax, name, "cLISI")[1][0].get_facecolor() for name in table.index} == {lowest}
+    lowest = tuple(cells[0][1][0])
+    assert {tuple(cell(ax, name, "cLISI")[1][0]) for name in table.index} == {lowest}
 
 
 def test_bars_are_as_long_as_their_value(table):
@@ -157,10 +192,8 @@ def test_bars_are_as_long_as_their_value(table):
     ax = pl.scores(table)
     left, lengths = {}, {}
     for name in ("X_a", "X_b", "X_c", "X_pca, unintegrated", SHUFFLED):
-        height = find(ax, name).get_position()[1]
-        bars = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_height() < 20]
-        bars = [bar for bar in bars if abs(bar.get_y() - height) < 12 and bar.get_x() + 50 > column(ax, "Total")]
-        track, bar = bars
+        track, bar = bars(ax, name)[-1]
+        assert track.get_x() < column(ax, "Total") < track.get_x() + track.get_width()
         left[name], lengths[name] = {track.get_x(), bar.get_x()}, bar.get_width() / track.get_width()
     assert list(lengths.values()) == pytest.approx([0.25, 0.5, 1, 0, 1])
     assert len(set.union(*left.values())) == 1
@@ -174,17 +207,16 @@ def test_intervals(table):
     assert len(below) == len(table)
     assert {text.get_position()[0] for text in below} == {column(ax, "iLISI")}
     assert any("95 % confidence interval" in text for text in written(ax))
-    whiskers = [line for line in ax.lines if np.size(line.get_xdata()) > 2]
-    ends = np.array([np.ptp(np.asarray(line.get_xdata())) for line in whiskers])
-    assert len(whiskers) == len(AGGREGATES) * len(table)
-    track = max(patch.get_width() for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_height() < 20)
+    ends = np.array([np.ptp(np.asarray(line.get_xdata())) for line in whiskers(ax)])
+    assert len(whiskers(ax)) == len(AGGREGATES) * len(table)
+    track = bars(ax, "X_a")[0][0].get_width()
     np.testing.assert_allclose(ends / track, 0.05, atol=1e-9)
 
 
 def test_without_intervals():
     ax = pl.scores(full(intervals=False))
     assert not [text for text in written(ax) if "±" in text or "confidence" in text]
-    assert not [line for line in ax.lines if np.size(line.get_xdata()) > 2]
+    assert not whiskers(ax)
 
 
 def test_missing_values_and_their_reasons(table):
@@ -194,12 +226,12 @@ def test_missing_values_and_their_reasons(table):
     table.loc["X_b", "notes"] = "kBET: no label is in two batches; BRAS: there is one label only"
     ax = pl.scores(table)
     for name, title in (("X_b", "kBET"), ("X_a", "BRAS"), (SHUFFLED, "BRAS"), ("X_b", "Total")):
-        (text,), circles = cell(ax, name, title)
-        assert (text.get_text(), circles) == ("–", [])
+        (text,), colors = cell(ax, name, title)
+        assert (text.get_text(), colors) == ("–", [])
     assert written(ax).count("–") == 7
     assert rows(ax, ["X_a", "X_b", "X_c"])[-1] == "X_b"
     notes = ["– not defined.", "BRAS: there is one label only (all rows)", "kBET: no label is in two batches (X_b)"]
-    assert [text for text in written(ax) if text in notes] == notes
+    assert [line for line in written(ax) if line in notes] == notes
 
 
 def test_csv(table):
@@ -251,20 +283,24 @@ def test_nothing_overlaps_or_is_cut_off(shape):
     ax = pl.scores(SHAPES.get(shape, full()), ax=given)
     canvas = FigureCanvasAgg(ax.figure)  # type: ignore[arg-type]
     canvas.draw()
-    contents = np.array(written(ax))
-    extents = np.array([text.get_window_extent(canvas.get_renderer()).extents for text in ax.texts])
+    contents = np.array([text.get_text() for text in texts(ax)])
+    extents = np.array([text.get_window_extent(canvas.get_renderer()).extents for text in texts(ax)])
     low, high = extents[:, :2], extents[:, 2:]
     assert not contents[((low < 0) | (high > canvas.get_width_height())).any(axis=1)].size
     room = 0.1 * (high - low)[:, 1:]  # fonts leave some above and below the letters
     low, high = low + room, high - room
     overlap = ((low[:, None] < high) & (low < high[:, None])).all(axis=2)
     assert not contents[np.argwhere(np.triu(overlap, 1))].size
-    # Circles are round, and what is written in them fits.
+    # What is written in circles fits, and they touch neither what is written around them nor each other.
     inside = {text.get_position(): text for text in ax.texts}
-    for circle in (patch for patch in ax.patches if isinstance(patch, Circle)):
-        box = circle.get_window_extent()
-        assert box.width == pytest.approx(box.height)
-        assert inside[circle.center].get_window_extent().width < 0.95 * box.width
+    drawn = circles(ax)
+    centres = ax.transData.transform([place for place, _, _ in drawn]) if drawn else np.empty((0, 2))
+    for centre, (place, _, size) in zip(centres, drawn, strict=True):
+        diameter = np.sqrt(size) * ax.figure.dpi / 72
+        assert inside[place].get_window_extent().width < 0.95 * diameter
+        distance = np.linalg.norm(np.clip(centre, low, high) - centre, axis=1)
+        assert (distance < diameter / 2).sum() == 1
+        assert (np.linalg.norm(centres - centre, axis=1) < diameter).sum() == 1
 
 
 def test_text_grows_with_its_axes(table):
