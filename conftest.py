@@ -38,9 +38,9 @@ def brief_examples(request: pytest.FixtureRequest) -> Iterator[None]:
     if not isinstance(request.node, pytest.DoctestItem):
         yield
         return
-    from scbatchnorm._method.training import trainer as _trainer
+    from scbatchnorm._method.parameters import FitParameters
 
-    n_steps = _trainer.Settings.n_steps
+    n_steps = FitParameters.n_steps
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_trainer.Settings, "n_steps", lambda *of: min(60, n_steps(*of)))
+        patch.setattr(FitParameters, "n_steps", lambda *of: min(60, n_steps(*of)))
         yield

@@ -1,27 +1,50 @@
-"""The estimator: its parameters, and what they mean."""
+"""The estimator: its parameters, what they mean, and scikit-learn's methods over arrays."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from scbatchnorm._data.batches import Batches
-from scbatchnorm._method.fit import FittingAutoencoder
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import _check_n_features, check_array, check_is_fitted, validate_data
+
+from scbatchnorm._data.annotation import to_memory
+from scbatchnorm._data.batches import Batches, encode_batches
+from scbatchnorm._data.blocks import Blocks, InMemory
+from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
+from scbatchnorm._data.matrix import as_features
+from scbatchnorm._method.fit import fit
+from scbatchnorm._method.parameters import FitParameters, check_parameters
+from scbatchnorm._persistence.checkpoint import FileCheckpoint
+from scbatchnorm._persistence.file import load_model, save_model
+from scbatchnorm._persistence.restore import from_record
+from scbatchnorm._runtime.device import resolve_device
+from scbatchnorm._runtime.errors import TrainingDivergedError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from typing import Self
 
-    import numpy as np
+    import pandas as pd
     import torch
+    from anndata import AnnData
     from numpy.typing import ArrayLike
     from sklearn.utils import Tags
 
-    from scbatchnorm._data.types import Floats
+    from scbatchnorm._data.types import Floats, Labels, Matrix
+    from scbatchnorm._method.fitted import FittedModel
+    from scbatchnorm._method.reference import ReferenceCells
+    from scbatchnorm._method.stem import Stem
+    from scbatchnorm._method.strength import Strength
     from scbatchnorm._method.training.minibatches import Composition
-    from scbatchnorm.nn.network import AdversaryNorm, NetworkStatistics, Norm
+    from scbatchnorm.nn.network import AdversaryNorm, Autoencoder, NetworkStatistics, Norm
 
 
-class BatchNormAutoencoder(FittingAutoencoder):
+Estimator = TypeVar("Estimator", bound="BatchNormAutoencoder")
+
+
+class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
     """Autoencoder that harmonises batches, with BatchNorm over minibatches that mix them all.
 
     A linear stem (principal components) is followed by a residual network. Between them batches are moved onto each
@@ -102,6 +125,8 @@ class BatchNormAutoencoder(FittingAutoencoder):
         how much of the expression of a batch that was held out stays `unexplained`.
     stopped_
         Why training ended: `"completed"`, `"converged"`, `"interrupted"`, `"diverged"`, or `"not trained"`.
+    fitted_
+        All that was learned, the weights included, as one frozen value.
     features_
         Names of the features: the genes that `pp.integrate` used, the columns of a DataFrame, or x0, x1, ...
     n_features_in_
@@ -207,13 +232,254 @@ class BatchNormAutoencoder(FittingAutoencoder):
         TrainingDivergedError
             Losses were no longer finite. The model is fitted all the same, with the last good weights.
         """
-        blocks = self._start(X)
-        batches = Batches.from_values(y if batch is None else batch, blocks.shape[0])
-        self._fit(blocks, batches.codes, batches.levels)
+        self._fit(X, y if batch is None else batch)
         return self
 
     def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, *, batch: ArrayLike | None = None) -> Floats:
         """Fit to `X` and `batch`, and return their embedding; see `fit` and `transform`."""
-        blocks = self._start(X)
-        batches = Batches.from_values(y if batch is None else batch, blocks.shape[0])
-        return self._embed(self._fit(blocks, batches.codes, batches.levels), batches.codes)
+        products, batches = self._fit(X, y if batch is None else batch)
+        return self.fitted_.embed(products, batches.codes)
+
+    def transform(self, X: ArrayLike, batch: ArrayLike | None = None) -> Floats:
+        """Embedding of cells, float32 of shape (cells, components), in units of principal component scores.
+
+        A cell's embedding depends on nothing but the model, the cell and its batch.
+
+        Parameters
+        ----------
+        X
+            Cells with the features of the fit, dense or sparse, (cells, features).
+        batch
+            Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
+
+        Raises
+        ------
+        ValueError
+            X has other features, values that are not finite, or cells farther from those of the fit than 1e12 times their spread; `batch`
+            names one that the fit did not have.
+        """
+        model = self._check_fitted()
+        blocks = self._read(X)
+        codes = encode_batches(batch, model.batches, blocks.shape[0])
+        return model.embed(blocks.product(model.stem.components, what="embedding"), codes)
+
+    def inverse_transform(self, Z: ArrayLike, batch: ArrayLike | None = None) -> Floats:
+        """Features (log-normalised expression) of points of the embedding, float32 of shape (cells, features).
+
+        Parameters
+        ----------
+        Z
+            Embedding, shape (cells, components).
+        batch
+            Batch in which each cell is to be seen, shape (cells,). `None`: the average over all batches.
+
+        Raises
+        ------
+        ValueError
+            `Z` has another number of components, or values that are not finite or out of range as in `transform`; `batch` names one that
+            the fit did not have.
+        """
+        model = self._check_fitted()
+        embedding: Floats = check_array(Z, dtype=np.float32)
+        if embedding.shape[1] != model.n_components:
+            msg = f"Z must have the {model.n_components} components of the embedding; got {embedding.shape[1]}."
+            raise ValueError(msg)
+        points = model.stem.unembed(embedding)
+        average = batch is None and len(model.batches) > 1
+        return model.decode(points, None if average else encode_batches(batch, model.batches, len(points)))
+
+    def recalibrate(self, X: ArrayLike, batch: ArrayLike | None = None) -> Self:
+        """Set the frozen statistics of all normalisation layers to those of these cells; weights and offsets stay.
+
+        For cells of known batches whose composition or depth differs from that of the fit. Batches without cells here keep
+        their own statistics where these are per batch. `fingerprint` changes, `calibration_` says what was done.
+
+        Parameters
+        ----------
+        X
+            Cells with the features of the fit, dense or sparse, (cells, features): many, for their statistics replace those of the fit.
+        batch
+            Batch of each cell, shape (cells,), each one a batch of the fit. May be `None` if the fit had only one.
+
+        Raises
+        ------
+        ValueError
+            The model has nothing to recalibrate, or X and `batch` do not fit it. It is then unchanged.
+        """
+        model = self._check_fitted()
+        blocks = self._read(X)
+        codes = encode_batches(batch, model.batches, blocks.shape[0])
+        self._set_fitted(model.recalibrated(model.read_points(blocks), codes))
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the weights, the frozen statistics and the strength: all that decides an embedding.
+
+        Two models with the same fingerprint embed alike. `calibration_["fingerprint_of_fit"]` is that of the fit.
+        """
+        return self._check_fitted().fingerprint()
+
+    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> np.ndarray:
+        """Names of the dimensions of the embedding; `input_features` is there for scikit-learn and ignored."""
+        return np.array([f"scbatchnorm{i}" for i in range(self._check_fitted().n_components)], dtype=object)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fitted model to one file, from which `load` gives it back bit for bit.
+
+        The file is in the safetensors format: arrays, and a JSON header with parameters, names of features and batches, history,
+        versions and a checksum. It holds no expression, but components of up to 16 000 cells of the fit, which
+        `tl.map_query` places new cells among. Whatever happens while it is written, an existing file is whole, the old one or the new one.
+
+        Parameters
+        ----------
+        path
+            Where to write; any name, `.safetensors` is usual. Of a link, the file that it points at.
+        overwrite
+            Whether to replace a file that exists.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            There is nothing to save yet.
+        FileExistsError
+            The file exists, and `overwrite` is not set.
+        OSError
+            The folder does not exist or cannot be written to, the path is a folder, a device or a pipe, or the disk is full.
+
+        Examples
+        --------
+        >>> import numpy as np, scbatchnorm as sbn
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> X = np.random.default_rng(0).gamma(1.0, size=(60, 10))
+        >>> model = sbn.BatchNormAutoencoder(min_steps=20).fit(X, np.arange(60) % 2)
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "model.safetensors")
+        ...     model.save(path)
+        ...     again = sbn.BatchNormAutoencoder.load(path)
+        >>> again.fingerprint() == model.fingerprint()
+        True
+        """
+        save_model(self._check_fitted(), self.get_params(deep=False), path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The model that `save` wrote. No code of the file is run, wherever it comes from.
+
+        Names, sizes, types, values and checksum are checked before anything is used.
+
+        Parameters
+        ----------
+        path
+            File of this machine.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ModelFileError
+            It is no model, damaged, incomplete, or of a format that this version does not read; the message says which.
+
+        Examples
+        --------
+        See `save`.
+        """
+        return _restore(cls, *load_model(path, cls().get_params(deep=False)))
+
+    @classmethod
+    def from_anndata(cls, adata: AnnData, *, key: str = "scbatchnorm") -> Self:
+        """The model that `pp.integrate` left in `adata.uns[key]`, bit for bit; no file is read and no code run.
+
+        Parameters
+        ----------
+        adata
+            Annotated data, integrated.
+        key
+            The `key_added` of the integration.
+
+        Raises
+        ------
+        KeyError
+            `adata.uns` has no such key.
+        ValueError
+            What is there was not written by `pp.integrate`, or is not complete.
+        """
+        if key not in adata.uns:
+            available = ", ".join(map(str, adata.uns)) or "none"
+            msg = f"key={key!r} is not a key of adata.uns; keys: {available}. Run pp.integrate first."
+            raise KeyError(msg)
+        record, defaults = to_memory(adata.uns[key]), cls().get_params(deep=False)
+        return _restore(cls, *from_record(record, defaults, where=f"adata.uns[{key!r}]"))
+
+    def _fit(
+        self, X: ArrayLike | Blocks, batch: ArrayLike | Batches | None, features: Labels | None = None
+    ) -> tuple[Floats, Batches]:
+        """Fit to cells, which are not checked again if they are `Blocks` with the names of their `features`.
+
+        Returns their products with the components of the stem, (cells, components or more), and their batches.
+        """
+        params = self.get_params(deep=False)
+        check_parameters(params, owner=type(self).__name__)
+        device, rng = resolve_device(self.device), np.random.default_rng(self.rng)
+        blocks = X if isinstance(X, Blocks) else self._read(X, fit=True)
+        batches = batch if isinstance(batch, Batches) else Batches.from_values(batch, blocks.shape[0])
+        self.n_features_in_ = blocks.shape[1]
+        numbered = np.array([f"x{i}" for i in range(blocks.shape[1])])
+        names: Labels = getattr(self, "feature_names_in_", numbered) if features is None else features
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = FileCheckpoint.open(self.checkpoint, params, blocks, batches, rng, device)
+        result = fit(
+            blocks,
+            batches,
+            names,
+            FitParameters.from_params(params),
+            rng=rng,
+            device=device,
+            progress=self.progress,
+            checkpoint=checkpoint,
+            named=hasattr(self, "feature_names_in_"),
+        )
+        self._set_fitted(result.model)
+        if result.failure:
+            raise TrainingDivergedError(result.failure, self)
+        return result.products, batches
+
+    def _set_fitted(self, model: FittedModel) -> None:
+        """Hold what was learned: the one place where fitted attributes are set."""
+        self.fitted_ = model
+        self.batches_: Labels = model.batches
+        self.features_: Labels = model.features
+        self.stem_: Stem = model.stem
+        self.strength_: Strength = model.strength
+        self.offsets_: Floats = model.offsets
+        self.network_: Autoencoder | None = model.network
+        self.history_: pd.DataFrame = model.history
+        self.shift_history_: pd.DataFrame = model.shift_history
+        self.calibration_: dict[str, Any] = model.calibration
+        self.reference_: ReferenceCells = model.reference
+        self.stopped_: str = model.stopped
+
+    def _check_fitted(self) -> FittedModel:
+        """What was learned, or scikit-learn's NotFittedError."""
+        check_is_fitted(self)
+        return self.fitted_
+
+    def _read(self, X: ArrayLike, *, fit: bool = False) -> Blocks:
+        """`X` (cells, features) in blocks, checked; of a `fit` its features are those to remember."""
+        if is_lazy(X):
+            _check_n_features(self, X, reset=fit)
+            return DaskBlocks(X, where="X", progress=self.progress)
+        few = {"ensure_min_samples": 2, "ensure_min_features": 2} if fit else {}
+        matrix: Matrix = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=fit, **few)
+        return InMemory(as_features(matrix, self.stem, where="X"))
+
+
+def _restore(cls: type[Estimator], params: dict[str, Any], model: FittedModel) -> Estimator:
+    """An estimator with these parameters that holds a fitted model."""
+    estimator = cls(**params)
+    estimator.n_features_in_ = len(model.features)
+    if model.named:
+        estimator.feature_names_in_ = model.features.astype(object)
+    estimator._set_fitted(model)
+    return estimator

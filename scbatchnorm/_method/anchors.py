@@ -189,7 +189,7 @@ def solve_offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
     return solution.astype(np.float32)
 
 
-class Partners:
+class AnchorPartners:
     """Anchored cells by cell, to draw from."""
 
     def __init__(self, anchors: Anchors, n_cells: int) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def calibrate_statistics(network: Autoencoder, points: Floats, codes: Codes) -> None:
     """Set all frozen statistics of `network` to those of the cells `points` (cells, components); left in evaluation mode."""
+    network.eval()
     recalibrate(network, lambda: run_network(network, network.reconstruct, points, codes))
 
 

@@ -1,11 +1,12 @@
-"""The range of every parameter of the estimator."""
+"""The parameters of the estimator that a fit depends on, and the range of each."""
 
 from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,27 +14,68 @@ from scbatchnorm._method.training.minibatches import COMPOSITIONS
 from scbatchnorm.nn.network import NETWORK_STATISTICS, NORMS, check_adversary_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from scbatchnorm._estimator import BatchNormAutoencoder
+    from scbatchnorm._method.training.minibatches import Composition
+    from scbatchnorm.nn.network import AdversaryNorm, NetworkStatistics, Norm
 
     # Whether a value is allowed, and the rule in words.
     Rule = tuple[Callable[[Any], bool], str]
 
 
-def check_parameters(model: BatchNormAutoencoder) -> None:
-    """Raise ValueError, naming parameter, rule and value, unless every parameter of `model` is in its range."""
+@dataclass(frozen=True)
+class FitParameters:
+    """The parameters of `BatchNormAutoencoder` that decide what a fit learns; their defaults and meaning are there."""
+
+    n_components: int
+    n_latent: int
+    stem: Literal["pca", "identity"]
+    strength: float | Literal["auto"]
+    n_hidden: int
+    n_layers: int
+    norm: Norm
+    statistics: NetworkStatistics
+    dropout: float
+    minibatch_size: int
+    minibatches: Composition
+    n_epochs: int
+    min_steps: int
+    max_steps: int
+    learning_rate: float
+    weight_decay: float
+    offsets: bool
+    anchor_weight: float
+    adversary_weight: float
+    adversary_norm: AdversaryNorm
+    n_neighbors: int
+    n_refreshes: int
+    max_cells_fit: int | None
+    record_shift: bool
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> FitParameters:
+        """Those among the parameters of an estimator."""
+        return cls(**{field.name: params[field.name] for field in fields(cls)})
+
+    def n_steps(self, n_cells: int) -> int:
+        """Steps of the optimiser for `n_cells` cells."""
+        return min(self.max_steps, max(self.min_steps, self.n_epochs * (n_cells // self.minibatch_size)))
+
+
+def check_parameters(params: Mapping[str, Any], *, owner: str = "BatchNormAutoencoder") -> None:
+    """Raise ValueError, naming parameter, rule and value, unless all `params` of the estimator `owner` are in their range."""
     for name, (allowed, rule) in _RULES.items():
-        value = getattr(model, name)
+        value = params[name]
         if not allowed(value):
-            msg = f"The {name!r} parameter of {type(model).__name__} must be {rule}. Got {value!r} instead."
+            msg = f"The {name!r} parameter of {owner} must be {rule}. Got {value!r} instead."
             raise ValueError(msg)
-    check_adversary_norm("adversary_norm", model.adversary_norm)
-    if model.statistics != "mixed" and model.norm != "batch":
-        msg = f"statistics={model.statistics!r} needs norm='batch'; got norm={model.norm!r}, which has no statistics of batches."
+    check_adversary_norm("adversary_norm", params["adversary_norm"])
+    statistics, norm, n_hidden = params["statistics"], params["norm"], params["n_hidden"]
+    if statistics != "mixed" and norm != "batch":
+        msg = f"statistics={statistics!r} needs norm='batch'; got norm={norm!r}, which has no statistics of batches."
         raise ValueError(msg)
-    if model.norm not in {"batch", "whitened", "none"} and model.n_hidden < 2:
-        msg = f"n_hidden must be an int >= 2 with norm={model.norm!r}, which normalises over features; got {model.n_hidden}."
+    if norm not in {"batch", "whitened", "none"} and n_hidden < 2:
+        msg = f"n_hidden must be an int >= 2 with norm={norm!r}, which normalises over features; got {n_hidden}."
         raise ValueError(msg)
 
 

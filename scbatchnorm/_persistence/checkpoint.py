@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from scbatchnorm._data.blocks import InMemory, Notes
-from scbatchnorm._persistence import record as _record
-from scbatchnorm._persistence import restore as _restore
-from scbatchnorm._persistence.container import read_container, select_prefix, to_json_number, write_container
+from scbatchnorm._data.blocks import InMemory
+from scbatchnorm._data.plain import add_prefix, rng_state, select_prefix, to_json_number, to_native
+from scbatchnorm._method.fit import FitCheckpoint
+from scbatchnorm._persistence.container import read_container, write_container
+from scbatchnorm._persistence.restore import restore_linear
 from scbatchnorm._runtime.atomic_files import check_output_path, remove_leftovers
 from scbatchnorm._runtime.errors import ModelFileError
 from scbatchnorm._runtime.messages import warn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     import torch
 
+    from scbatchnorm._data.batches import Batches
     from scbatchnorm._data.blocks import Blocks
+    from scbatchnorm._data.plain import Arrays, Content
     from scbatchnorm._data.types import Codes, Floats, Matrix
-    from scbatchnorm._estimator import BatchNormAutoencoder
-    from scbatchnorm._persistence.container import Arrays, Content
+    from scbatchnorm._method.fitted import LinearModel
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +46,30 @@ _APART = ("progress", "checkpoint", "rng", "device")
 _LIBRARIES = ("scbatchnorm", "torch", "numpy", "scipy", "scikit-learn")
 
 
-class Checkpoint(Notes):
-    """What a fit notes while it sums up blocks, and after each refresh; without a path it notes nothing."""
+class FileCheckpoint(FitCheckpoint):
+    """What a fit keeps in a file while it sums up blocks, before its network, and after each interval of training."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    keeps = True
+
+    def __init__(self, path: Path, identity: Content) -> None:
         self.path = path
-        self._content: Content = {}
+        self._content: Content = {"fit": identity}
         self._arrays: Arrays = {}
+        self._size: dict[str, int] = {}
         self._failed = False
         self._last = time.monotonic()
 
     @classmethod
-    def of(
-        cls, model: BatchNormAutoencoder, X: Blocks, codes: Codes, rng: np.random.Generator, device: torch.device
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        params: Mapping[str, Any],
+        blocks: Blocks,
+        batches: Batches,
+        rng: np.random.Generator,
+        device: torch.device,
     ) -> Self:
-        """That of the fit of `model` to `X` (cells, features), with what an earlier run of the same fit noted.
+        """That of the fit of an estimator with these `params` to `blocks`, with what an earlier run of the same fit kept.
 
         Raises
         ------
@@ -66,29 +78,14 @@ class Checkpoint(Notes):
         OSError
             Nothing can be written there.
         """
-        if model.checkpoint is None:
-            return cls()
-        path = Path(os.fspath(model.checkpoint))
+        path = Path(os.fspath(path))
         check_output_path("checkpoint", path, overwrite=True, hint="")
         remove_leftovers(path)
-        checkpoint = cls(path)
-        checkpoint._content = {"fit": _identity(model, X, codes, rng, device)}
+        checkpoint = cls(path, _identity(params, blocks, batches.codes, rng, device))
+        checkpoint._size = {"n_batches": batches.n_batches, "n_features": blocks.shape[1]}
         if path.exists():
-            checkpoint._take_over(path)
+            checkpoint._take_over()
         return checkpoint
-
-    def resume(self, model: BatchNormAutoencoder) -> bool:
-        """Set what `model` has learned before its network is trained; `False` if nothing is known."""
-        if "training" not in self._content:
-            return False
-        try:
-            arrays = {name: a for name, a in select_prefix(self._arrays, _LINEAR).items() if name != _ROWS}
-            _restore.linear(model, arrays, self._content["strength"])
-        except (LookupError, TypeError, ValueError) as error:
-            msg = f"checkpoint={str(self.path)!r} cannot be used ({' '.join(str(error).split())}). Remove it to begin anew."
-            raise ModelFileError(msg) from error
-        logger.info("resuming from checkpoint %s", self.path)
-        return True
 
     def recall(self, what: str) -> tuple[int, list[Floats]]:
         """See `Notes`."""
@@ -101,47 +98,62 @@ class Checkpoint(Notes):
     def note(self, what: str, n_done: int, sums: list[Floats], *, last: bool) -> None:
         """See `Notes`; the file is not written too often."""
         due = time.monotonic() - self._last >= _OFTEN
-        if self.path is None or not (due or last):
+        if not (due or last):
             return
-        found = {"n_done": np.array([n_done]), **{str(i): np.atleast_1d(array) for i, array in enumerate(sums)}}
-        self._arrays |= {f"{_SUMS}{what}.{name}": array for name, array in found.items()}
+        arrays = {"n_done": np.array([n_done]), **{str(i): np.atleast_1d(array) for i, array in enumerate(sums)}}
+        self._arrays |= add_prefix(arrays, f"{_SUMS}{what}.")
         if due:
             self._write()
             self._last = time.monotonic()
 
-    def rows(self) -> Codes:
-        """Cells that are learned from, which `begin` was given."""
-        return self._arrays[f"{_LINEAR}{_ROWS}"]
+    def load_linear(self) -> tuple[LinearModel, Codes] | None:
+        """See `FitCheckpoint`."""
+        if "training" not in self._content:
+            return None
+        try:
+            arrays = select_prefix(self._arrays, _LINEAR)
+            rows = arrays.pop(_ROWS)
+            linear = restore_linear(arrays, self._content["strength"], **self._size)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self.refuse(error) from error
+        logger.info("resuming from checkpoint %s", self.path)
+        return linear, rows
 
-    def begin(self, model: BatchNormAutoencoder, rows: Codes) -> None:
-        """Remember what `model` has learned before its network is trained, and the cells that it learns from."""
-        if model.strength_.value == 0 and any(name.startswith(_SUMS) for name in self._arrays):
+    def save_linear(self, linear: LinearModel, rows: Codes) -> None:
+        """See `FitCheckpoint`; the file is written when training begins."""
+        strength = linear.strength
+        if strength.value == 0 and any(name.startswith(_SUMS) for name in self._arrays):
             self.remove()  # nothing is trained, and the sums are used
-        if self.path is not None:
-            strength = model.strength_
-            numbers = {"value": strength.value, "evidence": to_json_number(strength.evidence)}
-            self._content["strength"] = {**numbers, "reason": strength.reason}
-            arrays = {**_record.weights(model), _ROWS: rows}
-            self._arrays = {f"{_LINEAR}{name}": value for name, value in arrays.items()}
+        self._content["strength"] = {
+            "value": strength.value,
+            "evidence": to_json_number(strength.evidence),
+            "reason": strength.reason,
+        }
+        self._arrays = add_prefix({**linear.weights(), _ROWS: rows}, _LINEAR)
 
-    def training(self) -> tuple[Content, Arrays] | None:
-        """What `keep` was given last."""
+    def load_training(self) -> tuple[Content, Arrays] | None:
+        """See `TrainingCheckpoint`."""
         content = self._content.get("training")
         return None if content is None else (content, select_prefix(self._arrays, _TRAINING))
 
-    def keep(self, content: Content, arrays: Arrays, rng: np.random.Generator) -> None:
-        """Write the state of training, and that of `rng`. What cannot be written does not end the training."""
-        if self.path is None:
-            return
-        self._content["training"] = content | {"rng": rng_state(rng)}
+    def save_training(self, content: Content, arrays: Arrays) -> None:
+        """See `TrainingCheckpoint`."""
+        self._content["training"] = content
         linear = {name: value for name, value in self._arrays.items() if name.startswith(_LINEAR)}
-        self._arrays = linear | {f"{_TRAINING}{name}": value for name, value in arrays.items()}
+        self._arrays = linear | add_prefix(arrays, _TRAINING)
         self._write()
+
+    def refuse(self, reason: Exception) -> Exception:
+        """See `TrainingCheckpoint`."""
+        words = " ".join(str(reason).split())
+        return ModelFileError(f"checkpoint={str(self.path)!r} cannot be used ({words}). Remove it to begin anew.")
+
+    def remove(self) -> None:
+        """See `TrainingCheckpoint`."""
+        self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
         """Replace the file, if that can be done."""
-        if self.path is None:
-            return
         try:
             write_container(self.path, _KIND, self._content, self._arrays)
         except OSError as error:
@@ -151,14 +163,9 @@ class Checkpoint(Notes):
                 )
             self._failed = True
 
-    def remove(self) -> None:
-        """Forget all: who goes on from here comes to the same bad end."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-    def _take_over(self, path: Path) -> None:
+    def _take_over(self) -> None:
         """Go on from what is in the file, if it is of the same fit; leave it if it is of another that has not ended."""
-        fit = self._content["fit"]
+        fit, path = self._content["fit"], self.path
         try:
             content, arrays = read_container(path, _KIND)
             other, stopped = content["fit"], content.get("training", {"stopped": ""})["stopped"]
@@ -179,7 +186,7 @@ class Checkpoint(Notes):
 
 
 def _identity(
-    model: BatchNormAutoencoder, X: Blocks, codes: Codes, rng: np.random.Generator, device: torch.device
+    params: Mapping[str, Any], X: Blocks, codes: Codes, rng: np.random.Generator, device: torch.device
 ) -> Content:
     """What decides the result of a fit, by the names that a user knows it by; of cells beyond memory the first and the last block."""
     parts = (
@@ -187,9 +194,9 @@ def _identity(
         if isinstance(X, InMemory)
         else list(X.map(_block, what="comparing", starts=X.starts[:: len(X.starts) - 1 or 1]))
     )
-    params = {k: _record.native(v) for k, v in model.get_params(deep=False).items() if k not in _APART}
-    return params | {
-        "rng": None if model.rng is None else _sha256([], rng_state(rng)),
+    plain = {name: to_native(value) for name, value in params.items() if name not in _APART}
+    return plain | {
+        "rng": None if params["rng"] is None else _sha256([], rng_state(rng)),
         "device": device.type,
         "X": _sha256([array for part in parts for array in _arrays(part)], list(X.shape)),
         "batch": _sha256([codes]),
@@ -211,31 +218,3 @@ def _sha256(arrays: list[np.ndarray], *others: object) -> str:
         digest.update(array.dtype.str.encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def rng_state(rng: np.random.Generator) -> Content:
-    """State of a generator as JSON can hold it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(entry) for name, entry in value.items()}
-        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-    return plain(rng.bit_generator.state)
-
-
-def set_rng_state(rng: np.random.Generator, saved: Content) -> None:
-    """Set a generator to a state that `state` gave.
-
-    Raises
-    ------
-    ValueError, TypeError, LookupError
-        It is of another kind of generator, or none.
-    """
-
-    def whole(value: Any, like: Any) -> Any:
-        if isinstance(like, dict):
-            return {name: whole(value[name], entry) for name, entry in like.items()}
-        return np.array(value, dtype=like.dtype) if isinstance(like, np.ndarray) else value
-
-    rng.bit_generator.state = whole(saved, rng.bit_generator.state)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import stat
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
@@ -25,13 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    import pandas as pd
-
-    Arrays = dict[str, np.ndarray]
-    # What JSON holds: dicts with str keys, lists, str, int, float, bool and None.
-    Content = dict[str, Any]
-
-T = TypeVar("T")
+    from scbatchnorm._data.plain import Arrays, Content
 
 # The one entry of safetensors' own metadata.
 _ENTRY = "scbatchnorm"
@@ -56,7 +49,7 @@ def write_container(path: Path, kind: str, content: Content, arrays: Arrays) -> 
     kind
         What the file is.
     content
-        Plain values. Finite: JSON has no others, see `number`.
+        Plain values. Finite: JSON has no others, see `to_json_number`.
     arrays
         Of float32, float64, int64 or uint8.
     """
@@ -95,24 +88,6 @@ def read_container(path: Path, kind: str) -> tuple[Content, Arrays]:
     ) as error:
         msg = f"{path} is no {kind} that scbatchnorm wrote, or damaged: {error}."
         raise ModelFileError(msg) from error
-
-
-def to_json_number(value: float) -> float | str:
-    """A number as JSON can hold it: `float` gives it back."""
-    return float(value) if math.isfinite(value) else str(float(value))
-
-
-def to_json_table(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """A DataFrame of words and numbers as JSON can hold it."""
-    return {
-        str(name): [to_json_number(value) for value in column] if column.dtype.kind == "f" else column.tolist()
-        for name, column in frame.items()
-    }
-
-
-def select_prefix(arrays: Mapping[str, T], prefix: str) -> dict[str, T]:
-    """The entries whose names begin with `prefix`, by the rest of their names."""
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _header(file: BinaryIO, size: int, kind: str) -> tuple[bytes, Content]:

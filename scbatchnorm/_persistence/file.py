@@ -1,57 +1,52 @@
-"""A fitted model as a file, and back: see `_container` for what such a file is, `_restore` for what is checked."""
+"""A record of a fitted model in a file, and back: see `container` for what such a file is, `restore` for what is checked."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scbatchnorm._persistence import record as _record
-from scbatchnorm._persistence import restore as _restore
-from scbatchnorm._persistence.container import (
-    read_container,
-    select_prefix,
-    to_json_number,
-    to_json_table,
-    write_container,
-)
+from scbatchnorm._data.plain import add_prefix, select_prefix, to_json_number, to_json_table
+from scbatchnorm._persistence.container import read_container, write_container
+from scbatchnorm._persistence.record import to_record
+from scbatchnorm._persistence.restore import from_record
 from scbatchnorm._runtime.atomic_files import check_output_path
 from scbatchnorm._runtime.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from scbatchnorm._data.types import Labels
-    from scbatchnorm._estimator import BatchNormAutoencoder
+    from collections.abc import Mapping
 
-Model = TypeVar("Model", bound="BatchNormAutoencoder")
+    from scbatchnorm._data.types import Labels
+    from scbatchnorm._method.fitted import FittedModel
 
 _KIND = "model"
 _REFERENCE = "reference."
 _WEIGHTS = "weights."
 
 
-def save_model(model: BatchNormAutoencoder, path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Write a fitted model; see `BatchNormAutoencoder.save`."""
+def save_model(model: FittedModel, params: Mapping[str, Any], path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write a fitted model and the parameters of its estimator; see `BatchNormAutoencoder.save`."""
     target = to_path("path", path)
     check_output_path("path", target, overwrite=overwrite, hint="overwrite=True")
-    record = _record.to_record(model)
-    arrays = {f"{_WEIGHTS}{name}": value for name, value in record.pop("weights").items()}
-    sketch = record.pop("reference")
-    arrays |= {f"{_REFERENCE}{name}": value for name, value in sketch.items() if isinstance(value, np.ndarray)}
+    record = to_record(model, params)
+    arrays = add_prefix(record.pop("weights"), _WEIGHTS)
+    reference = record.pop("reference")
+    arrays |= {f"{_REFERENCE}{name}": value for name, value in reference.items() if isinstance(value, np.ndarray)}
     content = record | {
         "strength": record["strength"] | {"evidence": to_json_number(record["strength"]["evidence"])},
         "history": to_json_table(record["history"]),
         "shift_history": to_json_table(record["shift_history"]),
-        "batch_levels": _as_list(model.batches_),
+        "batch_levels": _as_list(model.batches),
         "features": record["features"].tolist(),
-        "reference": {"fingerprint": sketch["fingerprint"]},
+        "reference": {"fingerprint": reference["fingerprint"]},
     }
     write_container(target, _KIND, content, arrays)
 
 
-def load_model(cls: type[Model], path: str | os.PathLike[str]) -> Model:
-    """Read a model that `save` wrote; see `BatchNormAutoencoder.load`."""
+def load_model(path: str | os.PathLike[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], FittedModel]:
+    """The parameters and the fitted model that `save_model` wrote; `defaults` are those of all parameters of the estimator."""
     source = to_path("path", path)
     if not source.exists():
         msg = f"path does not exist: {source}."
@@ -67,19 +62,19 @@ def load_model(cls: type[Model], path: str | os.PathLike[str]) -> Model:
         msg = f"{source} is no model that scbatchnorm wrote, or damaged: {error}."
         raise ModelFileError(msg) from error
     how = {"writer": "BatchNormAutoencoder.save", "remedy": "fit the model again, or restore the file from a copy"}
-    return _restore.from_record(cls, record, where=str(source), error=ModelFileError, **how)
+    return from_record(record, defaults, where=str(source), error=ModelFileError, **how)
 
 
 def to_path(name: str, path: object) -> Path:
     """A path of this machine; nothing else is opened."""
     try:
-        found = os.fspath(path)  # type: ignore[call-overload]
+        text = os.fspath(path)  # type: ignore[call-overload]
     except TypeError:
-        found = None
-    if not isinstance(found, str) or not found:
+        text = None
+    if not isinstance(text, str) or not text:
         msg = f"{name} must be the path of a file, a str or pathlib.Path; got {path!r}."
         raise TypeError(msg)
-    return Path(found)
+    return Path(text)
 
 
 def _as_list(labels: Labels) -> list[Any]:

@@ -6,20 +6,22 @@ parameters, values for being finite and in range, and all of it against the fing
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from scbatchnorm._data.plain import select_prefix, to_native
 from scbatchnorm._method.anchors import cells_per_batch
+from scbatchnorm._method.fitted import NETWORK, STATES, UNUSED, FittedModel, LinearModel
 from scbatchnorm._method.landmarks import PER_BATCH, Landmarks
 from scbatchnorm._method.parameters import check_parameters
 from scbatchnorm._method.reference import ReferenceCells
 from scbatchnorm._method.stem import Stem
 from scbatchnorm._method.strength import Strength
 from scbatchnorm._method.training.history import empty_history, empty_shift_history
-from scbatchnorm._persistence.record import FORMAT, NETWORK, STATES, UNUSED, native
+from scbatchnorm._persistence.record import FORMAT
 from scbatchnorm.nn.network import Autoencoder
 
 if TYPE_CHECKING:
@@ -28,87 +30,106 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from scbatchnorm._data.types import Labels
-    from scbatchnorm._estimator import BatchNormAutoencoder
-
-Model = TypeVar("Model", bound="BatchNormAutoencoder")
 
 _STOPPED = ("completed", "converged", "interrupted", "diverged", "not trained")
 _WRONG = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 
 
 def from_record(
-    cls: type[Model],
     record: Any,
+    defaults: Mapping[str, Any],
     *,
     where: str,
     writer: str = "pp.integrate",
     remedy: str = "run pp.integrate again",
     error: type[ValueError] = ValueError,
-) -> Model:
-    """The model that `_record.to_record` described.
+) -> tuple[dict[str, Any], FittedModel]:
+    """The parameters and the fitted model that `to_record` described.
 
     Parameters
     ----------
-    cls
-        The estimator.
     record
         What there is.
+    defaults
+        All parameters of the estimator, with the values of those that the record lacks.
     where, writer, remedy
         The place it comes from, what writes there, and what helps, for messages.
     error
         What is raised if it is not a whole model.
     """
     try:
-        found = int(record["format"])
-        if found == FORMAT:
-            model = cls(**{str(name): native(value) for name, value in record["params"].items()})
-            check_parameters(model)
-            _no_checkpoint(model)
-            _restore(model, record)
-            return model
+        number = int(record["format"])
+        if number == FORMAT:
+            params = _restore_params(record["params"], defaults)
+            return params, _restore_model(record, params)
         by = str(record["versions"]["scbatchnorm"])
     except _WRONG as wrong:
         msg = f"{where} does not hold a model that {writer} wrote, or not all of it ({wrong}). {remedy[0].upper()}{remedy[1:]}."
         raise error(msg) from wrong
-    helps = "upgrade" if found > FORMAT else remedy
-    msg = f"{where} was written in format {found} by scbatchnorm {by}; this version reads format {FORMAT}: {helps}."
+    helps = "upgrade" if number > FORMAT else remedy
+    msg = f"{where} was written in format {number} by scbatchnorm {by}; this version reads format {FORMAT}: {helps}."
     raise error(msg)
 
 
-def _restore(model: BatchNormAutoencoder, record: Mapping[str, Any]) -> None:
-    """Set the fitted attributes of `model`."""
+def _restore_params(recorded: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters, checked."""
+    params = {str(name): to_native(value) for name, value in recorded.items()}
+    if unknown := params.keys() - defaults.keys():
+        msg = f"it has parameters that no model has: {', '.join(sorted(unknown))}"
+        raise ValueError(msg)
+    params = {**defaults, **params}
+    check_parameters(params)
+    if params["checkpoint"] is not None:  # whoever fits a model that was read shall not write where the file says
+        msg = f"checkpoint is {params['checkpoint']!r}, and no model that is written has one"
+        raise ValueError(msg)
+    return params
+
+
+def _restore_model(record: Mapping[str, Any], params: Mapping[str, Any]) -> FittedModel:
+    """The fitted model of an estimator with these `params`."""
     arrays = {str(name): np.array(value) for name, value in record["weights"].items()}
-    model.batches_ = _distinct("batch_levels", _labels(record["batch_levels"]))
-    model.features_ = _labels(record["features"])
-    model.n_features_in_ = len(model.features_)
-    if record.get("named", False):
-        model.feature_names_in_ = model.features_.astype(object)
-    linear(model, arrays, record["strength"])
-    state = {name.removeprefix(NETWORK): value for name, value in arrays.items() if name.startswith(NETWORK)}
-    model.network_ = _network(model, state) if model.strength_.value > 0 else None
-    model.stopped_ = _one_of("stopped", str(record["stopped"]), _STOPPED)
-    model.history_ = _frame("history", record["history"], empty_history())
-    model.shift_history_ = _frame("shift_history", record["shift_history"], empty_shift_history())
-    calibration = {str(name): native(value) for name, value in record["calibration"].items()}
-    model.calibration_ = {
-        "by": _one_of("calibration", str(calibration["by"]), ("fit", "recalibrate")),
-        "n_cells": int(calibration["n_cells"]),
-        "fingerprint_of_fit": str(calibration["fingerprint_of_fit"]),
-    }
+    batches = _distinct("batch_levels", _labels(record["batch_levels"]))
+    features = _labels(record["features"])
+    linear = restore_linear(arrays, record["strength"], n_batches=len(batches), n_features=len(features))
+    width = linear.stem.components.shape[1]
+    network = None
+    if linear.strength.value > 0:
+        network = _network(params, width, len(batches), select_prefix(arrays, NETWORK))
+    calibration = {str(name): to_native(value) for name, value in record["calibration"].items()}
+    model = FittedModel(
+        **vars(linear),
+        network=network,
+        batches=batches,
+        features=features,
+        stem_kind=params["stem"],
+        n_neighbors=params["n_neighbors"],
+        named=bool(record.get("named", False)),
+        stopped=_one_of("stopped", str(record["stopped"]), _STOPPED),
+        history=_frame("history", record["history"], empty_history()),
+        shift_history=_frame("shift_history", record["shift_history"], empty_shift_history()),
+        reference=_reference(record["reference"], len(batches), width),
+        calibration={
+            "by": _one_of("calibration", str(calibration["by"]), ("fit", "recalibrate")),
+            "n_cells": int(calibration["n_cells"]),
+            "fingerprint_of_fit": str(calibration["fingerprint_of_fit"]),
+        },
+    )
     if model.fingerprint() != str(record["fingerprint"]):
         msg = "its weights do not have the fingerprint they were written with, so they were changed"
         raise ValueError(msg)
-    model.reference_ = _sketch(record["reference"], len(model.batches_), model.stem_.components.shape[1])
+    return model
 
 
-def linear(model: BatchNormAutoencoder, arrays: Mapping[str, np.ndarray], strength: Mapping[str, Any]) -> None:
-    """Set stem, offsets and strength of a `model` that has its batches and features."""
+def restore_linear(
+    arrays: Mapping[str, np.ndarray], strength: Mapping[str, Any], *, n_batches: int, n_features: int
+) -> LinearModel:
+    """Stem, strength and offsets of a model with so many batches and features, by its weights."""
     width = arrays["stem.components"].shape[-1]
     shapes: dict[str, tuple[int, ...]] = {
-        "stem.mean": (model.n_features_in_,),
-        "stem.components": (model.n_features_in_, width),
+        "stem.mean": (n_features,),
+        "stem.components": (n_features, width),
         "stem.origin": (width,),
-        "offsets": (len(model.batches_), width),
+        "offsets": (n_batches, width),
     }
     for name, shape in shapes.items():
         _array(name, arrays[name], np.float32, shape)
@@ -117,26 +138,21 @@ def linear(model: BatchNormAutoencoder, arrays: Mapping[str, np.ndarray], streng
     if not limits.tiny <= scale <= limits.max:
         msg = f"stem.scale is {scale} instead of a number > 0 that float32 can hold"
         raise ValueError(msg)
-    states = {name.removeprefix(STATES): value for name, value in arrays.items() if name.startswith(STATES)}
+    states = select_prefix(arrays, STATES)
     known = {*shapes, "stem.scale", *(f"{STATES}{name}" for name in ("points", "codes", "values"))}
     if unknown := {name for name in arrays if not name.startswith(NETWORK)} - known:
         msg = f"it has arrays that no model has: {', '.join(sorted(unknown))}"
         raise ValueError(msg)
-    model.stem_ = Stem(arrays["stem.mean"], arrays["stem.components"], arrays["stem.origin"], scale)
-    model.offsets_ = arrays["offsets"]
-    model.strength_ = Strength(
-        _share("strength", float(strength["value"])),
-        float(strength["evidence"]),
-        str(strength["reason"]),
-        _landmarks(states, len(model.batches_), width) if states else None,
+    return LinearModel(
+        Stem(arrays["stem.mean"], arrays["stem.components"], arrays["stem.origin"], scale),
+        Strength(
+            _share("strength", float(strength["value"])),
+            float(strength["evidence"]),
+            str(strength["reason"]),
+            _landmarks(states, n_batches, width) if states else None,
+        ),
+        arrays["offsets"],
     )
-
-
-def _no_checkpoint(model: BatchNormAutoencoder) -> None:
-    """Whoever fits a model that was read shall not write where the file says."""
-    if model.checkpoint is not None:
-        msg = f"checkpoint is {model.checkpoint!r}, and no model that is written has one"
-        raise ValueError(msg)
 
 
 def _landmarks(states: Mapping[str, np.ndarray], n_batches: int, width: int) -> Landmarks:
@@ -153,33 +169,35 @@ def _landmarks(states: Mapping[str, np.ndarray], n_batches: int, width: int) -> 
     return landmarks
 
 
-def _sketch(record: Mapping[str, Any], n_batches: int, width: int) -> ReferenceCells:
+def _reference(record: Mapping[str, Any], n_batches: int, width: int) -> ReferenceCells:
     """The sketch of the reference cells, as it was written."""
     arrays = {name: np.array(record[name]) for name in ("points", "codes", "unexplained")}
     for name, value in arrays.items():
         _few(f"reference.{name}", len(value), cells_per_batch(n_batches) * n_batches)
-    sketch = ReferenceCells(
+    reference = ReferenceCells(
         _array("reference.points", arrays["points"], np.float32, (len(arrays["codes"]), width)),
         _codes("reference.codes", arrays["codes"], n_batches),
         _array("reference.unexplained", arrays["unexplained"], np.float32, (arrays["unexplained"].size,)),
     )
-    if sketch.fingerprint() != str(record["fingerprint"]):
+    if reference.fingerprint() != str(record["fingerprint"]):
         msg = "its reference cells do not have the fingerprint they were written with, so they were changed"
         raise ValueError(msg)
-    return sketch
+    return reference
 
 
-def _network(model: BatchNormAutoencoder, state: Mapping[str, np.ndarray]) -> Autoencoder:
+def _network(
+    params: Mapping[str, Any], n_components: int, n_batches: int, state: Mapping[str, np.ndarray]
+) -> Autoencoder:
     """The network of the parameters, with the arrays of `state` in it."""
     with torch.device("meta"):  # neither memory nor random numbers are used before the shapes are known to fit
         network = Autoencoder(
-            model.stem_.components.shape[1],
-            len(model.batches_),
-            n_hidden=model.n_hidden,
-            n_layers=model.n_layers,
-            norm=model.norm,
-            statistics=model.statistics,
-            dropout=model.dropout,
+            n_components,
+            n_batches,
+            n_hidden=params["n_hidden"],
+            n_layers=params["n_layers"],
+            norm=params["norm"],
+            statistics=params["statistics"],
+            dropout=params["dropout"],
         )
     expected = network.state_dict()
     given = {name: value for name, value in state.items() if not name.endswith(UNUSED)}

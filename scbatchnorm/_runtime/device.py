@@ -6,7 +6,7 @@ import os
 import threading
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg  # noqa: F401 (loads a BLAS of its own)
@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from scbatchnorm._data.types import Codes, Floats
+    from numpy.typing import NDArray
 
 # Cells that pass a network at once; no result depends on it.
 _CHUNK = 8192
@@ -112,8 +112,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def run_network(
-    network: torch.nn.Module, function: Callable[..., torch.Tensor], points: Floats, *others: Codes | Floats
-) -> Floats:
+    network: torch.nn.Module, function: Callable[..., torch.Tensor], points: NDArray[Any], *others: NDArray[Any]
+) -> NDArray[Any]:
     """`function` of `points` (cells, components) and `others`, an entry for each cell, in chunks, where `network` lives.
 
     Parameters

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from scbatchnorm._estimator import BatchNormAutoencoder
+from typing import Any
 
 
 class ModelFileError(ValueError):
@@ -36,9 +33,7 @@ class TrainingDivergedError(ArithmeticError):
         The estimator, fitted all the same: with the last good weights, `stopped_` is `"diverged"`.
     """
 
-    model: BatchNormAutoencoder
-
-    def __init__(self, message: str, model: BatchNormAutoencoder) -> None:
+    def __init__(self, message: str, model: Any) -> None:
         super().__init__(message, model)
         self.model = model
 

@@ -22,7 +22,7 @@ class InterruptRequest:
 
     signal: int | None = None
 
-    def obey(self) -> None:
+    def raise_if_requested(self) -> None:
         """Raise KeyboardInterrupt if so."""
         if self.signal is not None:
             self.signal = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from scbatchnorm.nn._moments import Moments
@@ -90,7 +91,7 @@ def covariate_shift(
     {'after': 0.0, 'before': 0.8}
     """
     if not isinstance(model, nn.Module):
-        return model._covariate_shift(data, batch, key=key)
+        return _fitted(model).covariate_shift(data, batch, key=key)
     if batch is None or isinstance(batch, str):
         msg = f"batch must give the batch of each cell where model is a torch module; got {batch!r}."
         raise ValueError(msg)
@@ -108,6 +109,12 @@ def covariate_shift(
         codes, levels = pd.factorize(given)
         names = [str(level) for level in levels]
     return shift_table(snapshot(model, x, torch.from_numpy(codes).to(x.device), len(names)), names)
+
+
+def _fitted(model: Any) -> Any:
+    """What a fitted `BatchNormAutoencoder` has learned, or scikit-learn's NotFittedError."""
+    check_is_fitted(model)
+    return model.fitted_
 
 
 @torch.no_grad()
@@ -218,7 +225,7 @@ def lipschitz_bound(model: Any) -> float:
     4.0
     """
     if not isinstance(model, nn.Module):
-        return model._lipschitz_bound()
+        return _fitted(model).lipschitz_bound()
     if isinstance(model, Autoencoder):
         return encoder_bound(model, 1.0)
     training = model.training

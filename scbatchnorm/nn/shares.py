@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from torch import nn
 
+from scbatchnorm.nn.inspection import _fitted
 from scbatchnorm.nn.mixtures import BatchLayerNorm, SwitchableNorm
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def learned_shares(model: Any) -> pd.DataFrame:
     >>> learned_shares(SwitchableNorm(8)).round(2)[["of", "statistics", "share"]].values.tolist()[:2]
     [['mean', 'batch', 0.33], ['mean', 'layer', 0.33]]
     """
-    module = model if isinstance(model, nn.Module) else model._network("learned_shares")
+    module = model if isinstance(model, nn.Module) else _fitted(model).require_network("learned_shares")
     rows = [(name, type(layer).__name__, *row) for name, layer in module.named_modules() for row in _shares_of(layer)]
     return pd.DataFrame(rows, columns=_COLUMNS)
 

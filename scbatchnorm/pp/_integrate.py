@@ -13,12 +13,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from scbatchnorm._data.adata import Keys, check_writable, read_batches, read_features, write_integration
+from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._estimator import BatchNormAutoencoder
-from scbatchnorm._persistence import record as _record
+from scbatchnorm._persistence.record import to_record
 from scbatchnorm._runtime.messages import log_written, warn
-from scbatchnorm.pp import _strength_path as _path
+from scbatchnorm.pp._strength_path import check_strengths, scan_strengths, use_chosen_strength
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +136,7 @@ def integrate(
         raise ValueError(msg)
     check_writable(adata, copy=bool(copy))
     # A path is measured on a fit of full strength.
-    strengths, strength = (None, strength) if isinstance(strength, str | Real) else (_path.check(strength), 1.0)
+    strengths, strength = (None, strength) if isinstance(strength, str | Real) else (check_strengths(strength), 1.0)
     estimator = _estimator(model, strength=strength, rng=rng, device=device, progress=progress)
     batches = read_batches(adata, batch_key)
     features = read_features(adata, layer=layer, use_rep=use_rep, mask_var=mask_var)
@@ -146,19 +147,18 @@ def integrate(
         raise ValueError(msg)
     _warn_of_small(batches, batch_key)
     logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, batches.n_batches)
-    if isinstance(features.matrix, DaskBlocks):
-        features.matrix.progress = estimator.progress
-    blocks = estimator._start(features.matrix)
-    products = estimator._fit(blocks, batches.codes, batches.levels)
-    estimator.features_ = features.names
-    path = None
-    if strengths is not None and estimator.network_ is not None:
-        path = _path.trace(estimator, products, batches.codes, strengths)
-        _path.apply(estimator, path)
-        logger.info("strength %.2f: %s", estimator.strength_.value, estimator.strength_.reason)
-    embedding = estimator._embed(products, batches.codes)
-    loadings = None if features.mask is None else _loadings(estimator.stem_.components, features.mask)
-    record = _record.to_record(estimator)
+    blocks = features.matrix if isinstance(features.matrix, Blocks) else InMemory(features.matrix)
+    if isinstance(blocks, DaskBlocks):
+        blocks.progress = estimator.progress
+    products, batches = estimator._fit(blocks, batches, features.names)
+    fitted, path = estimator.fitted_, None
+    if strengths is not None and fitted.network is not None:
+        path = scan_strengths(fitted, products, batches.codes, strengths)
+        fitted = use_chosen_strength(fitted, path)
+        logger.info("strength %.2f: %s", fitted.strength.value, fitted.strength.reason)
+    embedding = fitted.embed(products, batches.codes)
+    loadings = None if features.mask is None else _loadings(fitted.stem.components, features.mask)
+    record = to_record(fitted, estimator.get_params(deep=False))
     record["batch_key"] = batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)
     record |= {
         name: value for name, value in (("layer", layer), ("use_rep", use_rep), ("path", path)) if value is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scbatchnorm._data.types import Codes, Floats
-    from scbatchnorm._fitted import FittedAutoencoder
+    from scbatchnorm._method.fitted import FittedModel
 
 # Cells of all batches that both are measured on.
 _CELLS = 6000
@@ -22,7 +23,7 @@ _CELLS = 6000
 _ENOUGH = 0.95
 
 
-def check(strengths: object) -> list[float]:
+def check_strengths(strengths: object) -> list[float]:
     """Strengths of a path, ascending.
 
     Raises
@@ -38,7 +39,7 @@ def check(strengths: object) -> list[float]:
     return [float(value) for value in np.unique(values)]
 
 
-def trace(model: FittedAutoencoder, products: Floats, codes: Codes, strengths: Sequence[float]) -> pd.DataFrame:
+def scan_strengths(model: FittedModel, products: Floats, codes: Codes, strengths: Sequence[float]) -> pd.DataFrame:
     """Mixing and preservation at each strength of a `model` that was fitted with strength 1.
 
     Cells are given by their `products` with the components of the stem (cells, components), and their batches `codes`.
@@ -53,21 +54,21 @@ def trace(model: FittedAutoencoder, products: Floats, codes: Codes, strengths: S
     if len(codes) > _CELLS:
         rng = np.random.default_rng(0)
         share = _CELLS / len(codes)
-        parts = [np.flatnonzero(codes == level) for level in range(len(model.batches_))]
+        parts = [np.flatnonzero(codes == level) for level in range(len(model.batches))]
         rows = np.sort(np.concatenate([rng.permutation(part)[: max(2, round(share * len(part)))] for part in parts]))
-    points, codes = model.stem_.standardise(products[rows]), codes[rows]
-    latent = model._latent(points, codes)
-    found = []
+    points, codes = model.stem.standardise(products[rows]), codes[rows]
+    latent = model.correct(points, codes)
+    rows_of_table = []
     for strength in strengths:
         embedding = points + np.float32(strength) * (latent - points)
-        found.append(
+        rows_of_table.append(
             {
                 "strength": strength,
                 "ilisi": ilisi(embedding, batch=codes),
                 "knn_preservation": knn_preservation(embedding, X_pre=points, batch=codes),
             }
         )
-    table = pd.DataFrame(found)
+    table = pd.DataFrame(rows_of_table)
     table["chosen"] = table.index == _smallest(table["ilisi"].to_numpy())
     return table
 
@@ -78,14 +79,13 @@ def _smallest(mixing: np.ndarray) -> int:
     return int(np.argmax(gain >= _ENOUGH * max(gain.max(), 0)))
 
 
-def apply(model: FittedAutoencoder, table: pd.DataFrame) -> None:
-    """Set `model` to the strength that `trace` chose."""
+def use_chosen_strength(model: FittedModel, table: pd.DataFrame) -> FittedModel:
+    """The `model` with the strength that `scan_strengths` chose."""
     row = table[table["chosen"]].iloc[0]
     reason = (
         f"the smallest strength of the path with {_ENOUGH:.0%} of its gain in mixing "
         f"(iLISI {row['ilisi']:.2f}; {table['ilisi'].min():.2f} to {table['ilisi'].max():.2f} over the path)"
     )
-    model.strength_ = Strength(float(row["strength"]), float("nan"), reason)
-    if model.strength_.value == 0:
-        model.network_ = None
-    model.calibration_ |= {"fingerprint_of_fit": model.fingerprint()}
+    strength = Strength(float(row["strength"]), float("nan"), reason)
+    model = replace(model, strength=strength, network=model.network if strength.value > 0 else None)
+    return replace(model, calibration=model.calibration | {"fingerprint_of_fit": model.fingerprint()})

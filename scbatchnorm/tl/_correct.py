@@ -130,13 +130,19 @@ def correct(
     slot, name = Keys.of(key).uns, Keys.of(key_added).uns
     _check_options(genes, threshold)
     check_writable(adata, copy=copy)
-    model = BatchNormAutoencoder.from_anndata(adata, key=slot)
+    estimator = BatchNormAutoencoder.from_anndata(adata, key=slot)
+    model = estimator.fitted_
     _check_place(adata, name)
     source = _source(adata.uns[slot], slot)
     check_unique_genes(np.asarray(adata.var_names, dtype=str))
     lazy = is_lazy(adata.X if source is None else adata.layers.get(source))
-    expression = (Streamed if lazy else Measured)(adata, model, slot, source, hvg=genes == "hvg")
-    toward = _toward(target, model.batches_, expression.codes)
+    hvg = genes == "hvg"
+    expression = (
+        Streamed(adata, model, slot, source, hvg=hvg, progress=estimator.progress)
+        if lazy
+        else Measured(adata, model, slot, source, hvg=hvg)
+    )
+    toward = _toward(target, model.batches, expression.codes)
     sums = expression.sums()
     correction = None if sums is None else _expression.correction(_expression.regress(sums), toward)
     layer = expression.corrected(correction, threshold)
@@ -146,8 +152,8 @@ def correct(
     record = {
         "params": params,
         "fingerprint": model.fingerprint(),
-        "strength": {"value": model.strength_.value, "reason": model.strength_.reason},
-        "batches": model.batches_[toward].astype(str),
+        "strength": {"value": model.strength.value, "reason": model.strength.reason},
+        "batches": model.batches[toward].astype(str),
         "n_genes": expression.n_genes if correction is not None else 0,
         "versions": {library: version(library) for library in _LIBRARIES},
     }

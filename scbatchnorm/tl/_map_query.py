@@ -163,7 +163,7 @@ def map_query(
         if batch_key is None
         else read_batches(query, batch_key)
     )
-    known = _query.known_codes(batches, known_batches, cells.model.batches_)
+    known = _query.known_codes(batches, known_batches, cells.model.batches)
     source = _query_cells.read(query, cells.model, layer=layer, use_rep=use_rep or cells.use_rep)
     generator = np.random.default_rng(rng)
     mapped = _query.place(source, batches, known, cells.model, options, generator)
@@ -184,7 +184,7 @@ def map_query(
         "min_probability": float(min_probability),
     }
     record = {"params": params} | _query_cells.record(mapped, source, cells.model)
-    embedding = cells.model.stem_.embed(mapped.points)
+    embedding = cells.model.stem.embed(mapped.points)
     for text in mapped.warnings:
         warn(text)
     if copy:

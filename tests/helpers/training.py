@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._method.training import trainer as _trainer
+from scbatchnorm._method.parameters import FitParameters
 from scbatchnorm._method.training.loop import train_network
 from scbatchnorm._method.training.losses import displacement_loss
 from scbatchnorm._runtime import progress as _progress
@@ -16,11 +16,11 @@ CPU = torch.device("cpu")
 
 
 def brief(**changes):
-    """Settings of a training of 24 steps in 4 refreshes."""
+    """Parameters of a training of 24 steps in 4 refreshes."""
     model = BatchNormAutoencoder(
         n_hidden=16, min_steps=24, max_steps=24, minibatch_size=32, n_refreshes=4, **{"n_layers": 1, **changes}
     )
-    return _trainer.Settings.of(model)
+    return FitParameters.from_params(model.get_params())
 
 
 def kinds(n):

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from scbatchnorm._method import anchors as _anchors
 from scbatchnorm._method.anchors import (
     Anchors,
-    Partners,
+    AnchorPartners,
     cells_per_batch,
     clean_anchors,
     find_anchors,
@@ -294,7 +294,7 @@ def test_align_of_one_cell_against_many():
 @given(st.sets(st.tuples(st.integers(0, 9), st.integers(10, 19)), max_size=30), st.integers(0, 5))
 def test_partners_are_drawn_from_the_anchors(pairs, seed):
     left, right = (np.array([p[side] for p in sorted(pairs)], dtype=np.intp) for side in (0, 1))
-    partners = Partners(Anchors(left, right, np.zeros(len(left), dtype=np.intp)), 25)
+    partners = AnchorPartners(Anchors(left, right, np.zeros(len(left), dtype=np.intp)), 25)
     cells = np.random.default_rng(seed).integers(25, size=40)
     anchored, drawn = partners.draw(cells, np.random.default_rng(seed))
     assert anchored.tolist() == np.isin(cells, [*left, *right]).tolist()
@@ -306,6 +306,6 @@ def test_partners_are_drawn_from_the_anchors(pairs, seed):
 
 @pytest.mark.parametrize("cell, shares", [(0, [0, 0, 1 / 3, 1 / 3, 1 / 3]), (4, [0.5, 0.5, 0, 0, 0])])
 def test_partners_of_a_cell_are_equally_likely(cell, shares):
-    partners = Partners(Anchors(np.array([0, 0, 0, 1]), np.array([2, 3, 4, 4]), np.zeros(4, dtype=int)), 5)
+    partners = AnchorPartners(Anchors(np.array([0, 0, 0, 1]), np.array([2, 3, 4, 4]), np.zeros(4, dtype=int)), 5)
     drawn = partners.draw(np.full(6000, cell), np.random.default_rng(0))[1]
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 6000, shares, atol=0.03)

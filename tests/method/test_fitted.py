@@ -106,7 +106,7 @@ def test_recalibration_that_fails_changes_nothing(model, fitted, X, batch, monke
             parameter.zero_()
         raise MemoryError
 
-    monkeypatch.setattr("scbatchnorm._fitted.calibrate_statistics", fail)
+    monkeypatch.setattr("scbatchnorm._method.fitted.calibrate_statistics", fail)
     with pytest.raises(MemoryError):
         model.recalibrate(X, batch)
     with pytest.raises(ValueError, match="z was not among them"):

@@ -156,9 +156,9 @@ def test_losses_between_batches_ease_with_what_mixing_lacks(lacks, pull, push):
     """All of them by what is lacking at first; the adversary also by what is lacking later, never to nothing."""
     trainer = _trainer.Trainer(5, 2, 24, brief(), CPU)
     for number, lack in enumerate(lacks):
-        trainer.ease(lack, first=number == 0)
-    assert trainer.pull == pytest.approx(pull)
-    assert trainer.push == pytest.approx(push)
+        trainer.update_loss_weights(lack, first=number == 0)
+    assert trainer.alignment_weight == pytest.approx(pull)
+    assert trainer.adversary_weight_scale == pytest.approx(push)
 
 
 def test_batches_that_are_mixed_are_pulled_less():

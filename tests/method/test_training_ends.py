@@ -124,11 +124,11 @@ def test_flat_compares_whole_refreshes(last, flat):
     for refresh in range(_history._FLAT_REFRESHES + 3):
         level = 50.0 if refresh < 2 else 1.0
         level = last if refresh == _history._FLAT_REFRESHES + 2 else level
-        assert not history.flat()
+        assert not history.is_flat()
         for wiggle in (-0.5, 0.5):
             history.steps = [[(level + wiggle) / 2, (level + wiggle) / 2, 1000.0 * wiggle]]
             history.close_epoch(0, refresh, 1e-3)
-    assert history.flat() == flat
+    assert history.is_flat() == flat
 
 
 @pytest.mark.parametrize("progress, shown", [(True, True), (False, False), (None, False)])

@@ -119,7 +119,7 @@ def test_looks_are_at_exact_statistics():
     points, codes = cells()
     look = _history.ShiftHistory(points, codes)
     network = _trainer.Trainer(5, 2, 24, brief(), CPU).network
-    look.look(network, 0)
+    look.record(network, 0)
     assert look.last is not None
     after = [m.pooled() for (layer, _, position), m in look.last.items() if layer != "latent" and position == "after"]
     assert len(after) == 2

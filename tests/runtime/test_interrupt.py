@@ -84,11 +84,11 @@ def test_signal_that_nobody_obeyed_has_its_effect():
 
 def test_request_is_obeyed_once():
     with catch_interrupts() as request:
-        request.obey()
+        request.raise_if_requested()
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
-            request.obey()
-        request.obey()
+            request.raise_if_requested()
+        request.raise_if_requested()
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -1,4 +1,4 @@
-"""What is remembered of a training: the losses of every epoch and, when asked, the shift of every layer."""
+"""What is recorded of a training: the losses of every epoch and, if asked, the shift at every layer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scbatchnorm._data.plain import select_prefix, to_json_table
 from scbatchnorm._method.calibration import calibrate_statistics
-from scbatchnorm._persistence.container import select_prefix, to_json_table
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn.inspection import drift, shift_table, snapshot
 
 if TYPE_CHECKING:
+    from scbatchnorm._data.plain import Arrays, Content
     from scbatchnorm._data.types import Codes, Floats, Labels
-    from scbatchnorm._persistence.container import Arrays, Content
     from scbatchnorm.nn.inspection import Snapshot
     from scbatchnorm.nn.network import Autoencoder
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FLAT_REFRESHES = 3
 _FLAT_SHARE = 0.01
 # Cells whose shift is recorded.
-_LOOKED_AT = 2000
+_RECORDED_CELLS = 2000
 
 
 @dataclass
@@ -57,7 +57,7 @@ class History:
         """One row per epoch."""
         return empty_history() if not self.rows else pd.DataFrame(self.rows).astype(empty_history().dtypes)
 
-    def flat(self) -> bool:
+    def is_flat(self) -> bool:
         """Whether reconstruction + displacement no longer change from refresh to refresh."""
         frame = self.frame()
         level = (
@@ -81,14 +81,14 @@ class ShiftHistory:
     def __init__(self, points: Floats, codes: Codes) -> None:
         # Evenly over the cells and not at random: what is recorded must not change what is trained.
         of_batches = [np.flatnonzero(codes == level) for level in range(int(codes.max()) + 1)]
-        most = max(_LOOKED_AT // len(of_batches), 2)
+        most = max(_RECORDED_CELLS // len(of_batches), 2)
         rows = np.concatenate([cells[:: -(-len(cells) // most)] for cells in of_batches])
         self.points, self.codes = points[rows], codes[rows]
         self.last: Snapshot | None = None
         self.tables: list[pd.DataFrame] = []
 
-    def look(self, network: Autoencoder, step: int) -> None:
-        """Take down the shift at this step."""
+    def record(self, network: Autoencoder, step: int) -> None:
+        """Record the shift at this step."""
         now = self._now(network)
         moved = drift(now, self.last)
         table = shift_table(now, [str(level) for level in range(network.n_batches)])
@@ -97,7 +97,7 @@ class ShiftHistory:
         self.last = now
 
     def state(self) -> tuple[Content, Arrays]:
-        """What was taken down so far, as a checkpoint holds it."""
+        """What was recorded so far, as a checkpoint holds it."""
         places = [] if self.last is None else [list(place) for place in self.last]
         moments = [] if self.last is None else list(self.last.values())
         arrays = {f"{i}.{name}": part.numpy() for i, m in enumerate(moments) for name, part in vars(m).items()}
@@ -116,9 +116,8 @@ class ShiftHistory:
             raise ValueError(msg)
 
     def _now(self, network: Autoencoder) -> Snapshot:
-        """Moments with the statistics that the network would be frozen with at this moment."""
+        """Moments with the statistics that the network would be frozen with now; moving averages would lag, and start at nothing."""
         frozen = copy.deepcopy(network)
-        # Moving averages would lag, and start at nothing.
         calibrate_statistics(frozen, self.points, self.codes)
         device = next(frozen.parameters()).device
         x, codes = torch.from_numpy(self.points).to(device), torch.from_numpy(self.codes).to(device)

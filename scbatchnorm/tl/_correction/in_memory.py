@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scbatchnorm._data.adata import read_like_fit
 from scbatchnorm._data.batches import encode_batches
-from scbatchnorm._data.blocks import ROWS
+from scbatchnorm._data.blocks import ROWS, InMemory
 from scbatchnorm._data.checks import check_finite
 from scbatchnorm._data.matrix import as_csr, as_real_matrix
 from scbatchnorm._runtime.device import one_blas_thread
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._data.types import Labels, Matrix
-    from scbatchnorm._estimator import BatchNormAutoencoder
+    from scbatchnorm._method.fitted import FittedModel
     from scbatchnorm.tl._correction.regression import Cells, Correction, Sums
 
 
@@ -42,7 +42,7 @@ class Measured:
         Correct only the genes that were integrated.
     """
 
-    def __init__(self, adata: AnnData, model: BatchNormAutoencoder, slot: str, layer: str | None, *, hvg: bool) -> None:
+    def __init__(self, adata: AnnData, model: FittedModel, slot: str, layer: str | None, *, hvg: bool) -> None:
         self._cells = _cells(adata, model, slot)
         self.codes = self._cells.codes
         self._where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
@@ -53,9 +53,9 @@ class Measured:
         self._values = values.tocsr() if sparse.issparse(values) else values
         self._names, self._genes, self._shape = adata.obs_names, adata.var_names, adata.shape
         # All genes are taken as they lie, some by their places.
-        self._columns = adata.var_names.get_indexer(pd.Index(model.features_)) if hvg else slice(None)
-        self.n_genes = len(model.features_) if hvg else self._shape[1]
-        self._n_batches = len(model.batches_)
+        self._columns = adata.var_names.get_indexer(pd.Index(model.features)) if hvg else slice(None)
+        self.n_genes = len(model.features) if hvg else self._shape[1]
+        self._n_batches = len(model.batches)
 
     def sums(self) -> Sums | None:
         """What the regressions need, from one pass over the cells; `None` if no cell is corrected."""
@@ -102,12 +102,14 @@ class Measured:
         return block
 
 
-def _cells(adata: AnnData, model: BatchNormAutoencoder, slot: str) -> Cells:
+def _cells(adata: AnnData, model: FittedModel, slot: str) -> Cells:
     """Corrected components, batches and strengths of the cells."""
-    integrated, batch = read_like_fit(adata, model.features_, None, slot)
-    codes = encode_batches(batch, model.batches_, adata.n_obs)
-    points = model.stem_.unembed(model.transform(integrated, batch))
-    return _expression.Cells(points, codes, model.strength_.at(model.stem_.encode(integrated), codes).ravel())
+    integrated, batch = read_like_fit(adata, model.features, None, slot)
+    codes = encode_batches(batch, model.batches, adata.n_obs)
+    blocks = InMemory(integrated)
+    embedding = model.embed(blocks.product(model.stem.components, what="embedding"), codes)
+    strength = model.strength.at(model.stem.encode(integrated), codes).ravel()
+    return _expression.Cells(model.stem.unembed(embedding), codes, strength)
 
 
 def not_negative(block: Matrix, where: str, genes: pd.Index | Labels) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,20 +24,22 @@ if TYPE_CHECKING:
     from scbatchnorm._data.blocks import Function
     from scbatchnorm._data.dask_blocks import BlockReader, DaskBlocks
     from scbatchnorm._data.types import Codes, Matrix
-    from scbatchnorm._estimator import BatchNormAutoencoder
+    from scbatchnorm._method.fitted import FittedModel
     from scbatchnorm.tl._correction.regression import Cells, Correction, Sums
 
 
 class Streamed:
     """Like `_measured.Measured`, of which see the parameters, but nothing of all cells and genes is ever there."""
 
-    def __init__(self, adata: AnnData, model: BatchNormAutoencoder, slot: str, layer: str | None, *, hvg: bool) -> None:
-        batch = read_like_fit(adata, model.features_, None, slot)[1]
-        self.codes = encode_batches(batch, model.batches_, adata.n_obs)
+    def __init__(
+        self, adata: AnnData, model: FittedModel, slot: str, layer: str | None, *, hvg: bool, progress: bool | None
+    ) -> None:
+        batch = read_like_fit(adata, model.features, None, slot)[1]
+        self.codes = encode_batches(batch, model.batches, adata.n_obs)
         whole: Any = read_features(adata, layer=layer, use_rep=None, mask_var=None).matrix
         self._blocks: DaskBlocks = whole
-        self._blocks.progress = model.progress
-        places = adata.var_names.get_indexer(pd.Index(model.features_))
+        self._blocks.progress = progress
+        places = adata.var_names.get_indexer(pd.Index(model.features))
         self._state = _State(model, places)
         self._columns = places if hvg else None
         self.n_genes = len(places) if hvg else adata.n_vars
@@ -46,9 +47,9 @@ class Streamed:
     def sums(self) -> Sums | None:
         """What the regressions need, from one pass over the blocks; `None` if no cell is corrected."""
         model = self._state.model
-        if model.strength_.value == 0 and model.strength_.states is None:
+        if model.strength.value == 0 and model.strength.states is None:
             return None
-        total = _expression.no_sums(len(model.batches_), model.stem_.components.shape[1], self.n_genes)
+        total = _expression.no_sums(len(model.batches), model.stem.components.shape[1], self.n_genes)
         part = _Part(self._state, self._columns, self.codes, self._blocks._read)
         with one_blas_thread():  # also for what a cluster leaves to be summed here
             for found in checked_map(self._blocks, part, what="regressions", places=self._state.places):
@@ -78,16 +79,14 @@ class Streamed:
 class _State:
     """Where cells are after correction, by the integrated genes, which have these `places`, and their batches."""
 
-    def __init__(self, model: BatchNormAutoencoder, places: Codes) -> None:
-        self.model, self.places = copy.copy(model), places
-        for name in ("reference_", "history_", "shift_history_"):  # which would travel with every block
-            self.model.__dict__.pop(name, None)
+    def __init__(self, model: FittedModel, places: Codes) -> None:
+        self.model, self.places = model.without_cells(), places
 
     def __call__(self, block: Matrix, codes: Codes) -> Cells:
-        stem = self.model.stem_
+        stem = self.model.stem
         points = stem.encode(as_csr(block[:, self.places], where="expression"))
-        after = stem.unembed(stem.embed(self.model._latent(points, codes)))
-        return _expression.Cells(after, codes, self.model.strength_.at(points, codes).ravel())
+        after = stem.unembed(stem.embed(self.model.correct(points, codes)))
+        return _expression.Cells(after, codes, self.model.strength.at(points, codes).ravel())
 
 
 class _Part(Narrowing):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scbatchnorm._data.batches import Batches
     from scbatchnorm._data.blocks import Blocks
     from scbatchnorm._data.types import Floats, Labels
-    from scbatchnorm._fitted import FittedAutoencoder
+    from scbatchnorm._method.fitted import FittedModel
     from scbatchnorm._method.stem import Stem
 
 _MODES = ("frozen", "recalibrate")
@@ -112,7 +112,7 @@ def place(
     source: Source,
     batches: Batches,
     known: dict[str, int],
-    model: FittedAutoencoder,
+    model: FittedModel,
     options: Options,
     rng: np.random.Generator,
 ) -> Mapped:
@@ -128,7 +128,7 @@ def place(
         rows, looked = new.rows, new.looked
         mine = components[rows]
         if name in known:
-            offset, n_anchors = model.offsets_[known[name]], 0
+            offset, n_anchors = model.offsets[known[name]], 0
         else:
             offset, n_anchors = _mapping.align(mine, looked, space, model.n_neighbors)
         aligned = mine - offset
@@ -151,14 +151,14 @@ def place(
             "n_novel": int((novelty[rows] > 1).sum()),
         }
     frame = pd.DataFrame.from_dict(table, orient="index")
-    same = [name for name in table if name not in known and name in set(map(str, model.batches_))]
+    same = [name for name in table if name not in known and name in set(map(str, model.batches))]
     return Mapped(points, novelty, confidence, frame, same, warnings)
 
 
-def _as_known(model: FittedAutoencoder, components: Floats, code: int) -> Floats:
+def _as_known(model: FittedModel, components: Floats, code: int) -> Floats:
     """Corrected components of cells of a batch that the model was fitted on."""
     parts = [components[start : start + _ROWS] for start in range(0, len(components), _ROWS)]
-    return np.concatenate([model._latent(part, np.full(len(part), code)) for part in parts])
+    return np.concatenate([model.correct(part, np.full(len(part), code)) for part in parts])
 
 
 def _unaligned(name: str, n_cells: int) -> str:
@@ -175,13 +175,11 @@ def _unaligned(name: str, n_cells: int) -> str:
 class Usual:
     """What is usual for cells of a batch that the reference has not seen, by its own batches held out."""
 
-    def __init__(
-        self, model: FittedAutoencoder, space: _mapping.Space, false_alarm: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, model: FittedModel, space: _mapping.Space, false_alarm: float, rng: np.random.Generator) -> None:
         rows = np.sort(rng.permutation(len(space.inputs))[:_STATES])
         self._states = ReferenceDensity(space.inputs[rows], space.codes[rows], rng)
         self._false_alarm = false_alarm
-        self._unexplained = model.reference_.unexplained
+        self._unexplained = model.reference.unexplained
         self._distance = self._states.distance_when_held_out()
 
     @property

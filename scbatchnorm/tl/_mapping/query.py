@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._data.types import Labels
-    from scbatchnorm._estimator import BatchNormAutoencoder
+    from scbatchnorm._method.fitted import FittedModel
     from scbatchnorm.tl._mapping.place import Mapped, Options
     from scbatchnorm.tl._mapping.reference import Reference
 
 UNKNOWN = "unknown"
 
 
-def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_rep: str | None) -> Source:
+def read(query: AnnData, model: FittedModel, *, layer: str | None, use_rep: str | None) -> Source:
     """Features of `query` that the model was fitted on; `use_rep` for one that was fitted on a representation.
 
     Raises
@@ -39,8 +39,8 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
     if query.n_obs == 0:
         msg = "query must have cells; it has none."
         raise ValueError(msg)
-    n_wanted = len(model.features_)
-    if model.stem == "identity":
+    n_wanted = len(model.features)
+    if model.stem_kind == "identity":
         if use_rep is None:
             msg = "use_rep must name the representation in query.obsm: the reference was fitted on one, and an estimator does not know its name."
             raise ValueError(msg)
@@ -48,17 +48,17 @@ def read(query: AnnData, model: BatchNormAutoencoder, *, layer: str | None, use_
         if matrix.shape[1] != n_wanted:
             msg = f"query.obsm[{use_rep!r}] must have the {n_wanted} columns of the reference's representation; got {matrix.shape[1]}."
             raise ValueError(msg)
-        return Source(InMemory(matrix), model.stem_, n_wanted, np.empty(0, dtype=str), use_rep)
+        return Source(InMemory(matrix), model.stem, n_wanted, np.empty(0, dtype=str), use_rep)
     if use_rep is not None:
         msg = f"use_rep={use_rep!r} is for a reference that was integrated from a representation; this one was integrated from genes."
         raise ValueError(msg)
     names = np.asarray(query.var_names, dtype=str)
-    found = _genes.find(names, np.asarray(model.features_, dtype=str), _other_names(query))
+    found = _genes.find(names, np.asarray(model.features, dtype=str), _other_names(query))
     mask = np.zeros(query.n_vars, dtype=bool)
     mask[found.columns] = True
     features = read_features(query, layer=layer, use_rep=None, mask_var=mask)
-    position = pd.Index(model.features_.astype(str)).get_indexer(pd.Index(features.names))
-    stem = model.stem_
+    position = pd.Index(model.features.astype(str)).get_indexer(pd.Index(features.names))
+    stem = model.stem
     known = Stem(stem.mean[position], np.ascontiguousarray(stem.components[position]), stem.origin, stem.scale)
     matrix = features.matrix if isinstance(features.matrix, Blocks) else InMemory(features.matrix)
     return Source(matrix, known, n_wanted, found.missing)
@@ -99,10 +99,10 @@ def stale_columns(query: AnnData, key: str, key_added: str | None) -> list[str]:
     return [*columns, *(f"{column}_probability" for column in columns)]
 
 
-def record(mapped: Mapped, source: Source, model: BatchNormAutoencoder) -> dict[str, Any]:
+def record(mapped: Mapped, source: Source, model: FittedModel) -> dict[str, Any]:
     """How cells were mapped, as files can hold it."""
     return {
-        "reference": {"fingerprint": model.fingerprint(), "batches": np.asarray(model.batches_).astype(str)},
+        "reference": {"fingerprint": model.fingerprint(), "batches": np.asarray(model.batches).astype(str)},
         "genes": {
             "n_wanted": source.n_wanted,
             "n_found": source.matrix.shape[1],

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from scbatchnorm._data.adata import Keys
     from scbatchnorm._data.types import Codes, Floats, Labels
+    from scbatchnorm._method.fitted import FittedModel
 
 _SUFFIXES = (".h5ad", ".zarr")
 
@@ -40,7 +41,7 @@ class Labelled:
 class Reference:
     """What mapping needs of a reference."""
 
-    model: BatchNormAutoencoder
+    model: FittedModel
     use_rep: str | None = None  # that was integrated
     labels: dict[str, Labelled] = field(default_factory=dict)
 
@@ -75,7 +76,7 @@ def read(
     if label_keys:
         msg = f"label_keys={label_keys!r} needs the cells of the reference, which a model alone does not have: give the integrated AnnData or its file as reference."
         raise ValueError(msg)
-    return Reference(reference)
+    return Reference(reference.fitted_)
 
 
 def _of_anndata(reference: AnnData, keys: Keys, label_keys: list[str]) -> Reference:
@@ -83,7 +84,7 @@ def _of_anndata(reference: AnnData, keys: Keys, label_keys: list[str]) -> Refere
         available = join_names(reference.uns) or "none"
         msg = f"reference has no integration {keys.uns!r} in uns; keys: {available}. Run pp.integrate on it first, or name its integration: key=..."
         raise KeyError(msg)
-    model = BatchNormAutoencoder.from_anndata(reference, key=keys.uns)
+    model = BatchNormAutoencoder.from_anndata(reference, key=keys.uns).fitted_
     labels: dict[str, Labelled] = {}
     if label_keys:
         points = _places(reference, keys, model)
@@ -91,7 +92,7 @@ def _of_anndata(reference: AnnData, keys: Keys, label_keys: list[str]) -> Refere
     return Reference(model, reference.uns[keys.uns].get("use_rep"), labels)
 
 
-def _places(reference: AnnData, keys: Keys, model: BatchNormAutoencoder) -> Floats:
+def _places(reference: AnnData, keys: Keys, model: FittedModel) -> Floats:
     """Corrected components of all cells, from the embedding."""
     if keys.obsm not in reference.obsm:
         available = join_names(reference.obsm) or "none"
@@ -100,11 +101,11 @@ def _places(reference: AnnData, keys: Keys, model: BatchNormAutoencoder) -> Floa
         )
         raise KeyError(msg)
     embedding = np.asarray(reference.obsm[keys.obsm], dtype=np.float32)
-    n_components = model.stem_.components.shape[1]
+    n_components = model.n_components
     if embedding.ndim != 2 or embedding.shape[1] != n_components or not np.isfinite(embedding).all():
         msg = f"reference.obsm[{keys.obsm!r}] must be the embedding that its model gives, {n_components} components, all finite; got shape {embedding.shape}."
         raise ValueError(msg)
-    return model.stem_.unembed(embedding)
+    return model.stem.unembed(embedding)
 
 
 def _labelled(reference: AnnData, label_key: str, points: Floats) -> Labelled:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scbatchnorm._data.types import Bools, Codes, Floats
-    from scbatchnorm._fitted import FittedAutoencoder
+    from scbatchnorm._method.fitted import FittedModel
 
 #: Cells of a batch below which its offset, from anchors of so few, would be chance.
 FEWEST = 20
@@ -37,13 +37,13 @@ _UNKNOWN = -1
 class Space:
     """The space of a fitted model, and the sketch of its reference cells in it."""
 
-    def __init__(self, model: FittedAutoencoder) -> None:
-        sketch = model.reference_
+    def __init__(self, model: FittedModel) -> None:
+        sketch = model.reference
         self._model = model
-        self._network = model.network_
+        self._network = model.network
         self.codes = sketch.codes
-        self.inputs = sketch.points - model.offsets_[sketch.codes]  # (cells, components) what enters the network
-        self.latent = model._latent(sketch.points, sketch.codes)  # (cells, components) where the reference is
+        self.inputs = sketch.points - model.offsets[sketch.codes]  # (cells, components) what enters the network
+        self.latent = model.correct(sketch.points, sketch.codes)  # (cells, components) where the reference is
 
     def correct(self, aligned: Floats) -> Floats:
         """Corrected components of cells of unknown batches that were moved onto the `inputs`, (cells, components)."""
@@ -60,7 +60,7 @@ class Space:
             each = [run_network(network, network.encode, some, np.full(len(some), code)) for code in codes]
             latent = each[0] if len(each) == 1 else np.mean(each, axis=0, dtype=np.float32)
             # Uncorrected they are as in the average batch, for offsets have the mean 0.
-            found[start : start + _CHUNK] = some + self._model.strength_.at(some) * (latent - some)
+            found[start : start + _CHUNK] = some + self._model.strength.at(some) * (latent - some)
         return found
 
     def recalibrated(self, aligned: Floats) -> Space:
