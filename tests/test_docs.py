@@ -14,7 +14,7 @@ import scanpy as sc
 import scbatchnorm as sbn
 from scbatchnorm._method import coherence as _coherence
 from scbatchnorm._method import novelty as _novelty
-from scbatchnorm._method.training import trainer as _trainer
+from scbatchnorm._method.parameters import FitParameters
 from scbatchnorm.metrics import _evaluate
 from scbatchnorm.pl import _coordinates
 
@@ -49,8 +49,10 @@ def counts() -> ad.AnnData:
 def brief_folder(tmp_path, monkeypatch):
     """A folder to work in, and computations that take a moment."""
     monkeypatch.chdir(tmp_path)
-    of, draws = _trainer.Settings.of, _evaluate._draws
-    monkeypatch.setattr(_trainer.Settings, "of", lambda model: replace(of(model), max_steps=2, n_refreshes=1))
+    from_params, draws = FitParameters.from_params, _evaluate._draws
+    monkeypatch.setattr(
+        FitParameters, "from_params", lambda params: replace(from_params(params), max_steps=2, n_refreshes=1)
+    )
     monkeypatch.setattr(_coherence, "_SPLITS", 2)
     monkeypatch.setattr(_novelty, "_HELD_OUT", 1)
     monkeypatch.setattr(_evaluate, "_draws", lambda task, design, n, *rest: draws(task, design, min(n, 2), *rest))

@@ -12,8 +12,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from scbatchnorm._method import anchors as _anchors
 from scbatchnorm._method.anchors import (
-    Anchors,
     AnchorPartners,
+    Anchors,
     cells_per_batch,
     clean_anchors,
     find_anchors,

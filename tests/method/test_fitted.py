@@ -10,12 +10,13 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._persistence import record as _record
-from scbatchnorm._persistence import restore as _restore
+from scbatchnorm._data.batches import Batches
+from scbatchnorm._data.blocks import InMemory
 from scbatchnorm.nn import MixedBatchNorm
 from scbatchnorm.nn._statistics import BatchStatistics
 from scbatchnorm.nn.network import NETWORK_STATISTICS, NORMS
 from tests.conftest import expression, labels
+from tests.helpers.records import record_of, restored
 
 
 @pytest.fixture
@@ -77,9 +78,9 @@ def test_recalibration_on_the_cells_of_the_fit_is_the_calibration_of_the_fit(mod
 
 def test_record_says_which_cells_the_statistics_are_of(model, X, batch):
     model.recalibrate(X[::2], batch[::2])
-    record = _record.to_record(model)
+    record = record_of(model)
     assert record["fingerprint"] == model.fingerprint() != record["calibration"]["fingerprint_of_fit"]
-    again = _restore.from_record(BatchNormAutoencoder, record, where="here")
+    again = restored(record)
     assert again.fingerprint() == model.fingerprint()
     assert again.calibration_ == model.calibration_
 
@@ -130,7 +131,7 @@ def test_every_norm_works_end_to_end(brief, norm, statistics):
     assert np.isfinite(model.inverse_transform(embedding, batch)).all()
     alone = np.concatenate([model.transform(X[i : i + 1], batch[i : i + 1]) for i in range(0, 90, 10)])
     np.testing.assert_allclose(alone, embedding[::10], atol=2e-4)
-    again = _restore.from_record(BatchNormAutoencoder, _record.to_record(model), where="here")
+    again = restored(record_of(model))
     np.testing.assert_array_equal(again.transform(X, batch), embedding)
     layers = [m for m in model.network_.modules() if isinstance(m, MixedBatchNorm)]
     assert all(layer.statistics == statistics for layer in layers)
@@ -142,7 +143,8 @@ def test_frozen_statistics_are_those_of_all_cells(brief, norm):
     """What each layer with statistics holds is what it sees of the cells of the fit."""
     X, batch = expression(), labels()
     model = brief(norm=norm).fit(X, batch)
-    points, codes = model._network_input(X, batch)
+    codes = Batches.from_values(batch, len(X)).codes
+    points = model.fitted_.read_points(InMemory(X)) - model.offsets_[codes]
     seen: dict[str, torch.Tensor] = {}
     for name, layer in model.network_.named_modules():
         if isinstance(layer, BatchStatistics):

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from scbatchnorm._method.training.flat import flatten_parameters
+from scbatchnorm._method.training.trainer import flatten_parameters
 
 
 def network():

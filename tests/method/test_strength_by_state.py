@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._persistence import record as _record
-from scbatchnorm._persistence import restore as _restore
 from scbatchnorm.nn import lipschitz_bound
+from tests.helpers.records import record_of, restored
 from tests.helpers.states import typed
 
 
@@ -57,7 +56,7 @@ def test_inverse_undoes_it(model, cells):
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_it_survives_files(model, cells, suffix, tmp_path):
     points, _, batch = cells
-    adata = ad.AnnData(points, uns={"scbatchnorm": _record.to_record(model)})
+    adata = ad.AnnData(points, uns={"scbatchnorm": record_of(model)})
     path = tmp_path / f"model.{suffix}"
     getattr(adata, f"write_{suffix}")(path)
     again = BatchNormAutoencoder.from_anndata(getattr(ad, f"read_{suffix}")(path))
@@ -66,10 +65,10 @@ def test_it_survives_files(model, cells, suffix, tmp_path):
 
 
 def test_changed_states_are_refused(model):
-    record = _record.to_record(model)
+    record = record_of(model)
     record["weights"]["strength.values"] = record["weights"]["strength.values"] * np.float32(0.9)
     with pytest.raises(ValueError, match="fingerprint"):
-        _restore.from_record(BatchNormAutoencoder, record, where="here")
+        restored(record)
 
 
 def test_there_is_no_lipschitz_bound(model):

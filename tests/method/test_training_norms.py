@@ -13,11 +13,10 @@ import torch
 from scbatchnorm import BatchNormAutoencoder
 from scbatchnorm._method.training import history as _history
 from scbatchnorm._method.training import trainer as _trainer
-from scbatchnorm._persistence import record as _record
-from scbatchnorm._persistence import restore as _restore
-from scbatchnorm.nn.network import MINIBATCH_NORMS, NETWORK_STATISTICS, NORMS
+from scbatchnorm.nn.network import MINIBATCH_NORMS, NORMS
 from scbatchnorm.nn.normalization import MixedBatchNorm
 from tests.conftest import expression, labels
+from tests.helpers.records import record_of, restored
 from tests.helpers.training import CPU, assert_finite, brief, cells, equal, train, weights
 
 
@@ -130,7 +129,7 @@ def test_looks_are_at_exact_statistics():
 
 
 def test_cells_looked_at_are_of_all_batches_and_few(monkeypatch):
-    monkeypatch.setattr(_history, "_LOOKED_AT", 20)
+    monkeypatch.setattr(_history, "_RECORDED_CELLS", 20)
     codes = np.repeat([0, 1, 2], [200, 30, 1])
     look = _history.ShiftHistory(np.zeros((231, 5), np.float32), codes)
     assert np.bincount(look.codes).tolist() == [6, 6, 1]
@@ -143,5 +142,5 @@ def test_record_has_the_names_of_the_batches_and_survives():
     )
     model.fit(X, batch)
     assert set(model.shift_history_["batch"]) == {"a", "b", "c"}
-    again = _restore.from_record(BatchNormAutoencoder, _record.to_record(model), where="here")
+    again = restored(record_of(model))
     pd.testing.assert_frame_equal(again.shift_history_, model.shift_history_)

@@ -105,7 +105,7 @@ def test_what_was_done_is_not_done_again(make, monkeypatch, X, batch, caplog):
         done.append(args)
         return step(*args)
 
-    monkeypatch.setattr(BatchNormAutoencoder, "_prepare", None)
+    monkeypatch.setattr("scbatchnorm._method.fit.fit_linear", None)
     monkeypatch.setattr(Trainer, "step", counted)
     with caplog.at_level(logging.INFO, logger="scbatchnorm"):
         make().fit(X, batch)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scbatchnorm import ModelFileError
-from scbatchnorm._persistence.container import read_container, to_json_number, to_json_table, write_container
+from scbatchnorm._data.plain import to_json_number, to_json_table
+from scbatchnorm._persistence.container import read_container, write_container
 
 CONTENT = {"text": "naïve \ud800 \"'\\", "number": 0.1, "list": [1, None, True], "nan": "nan"}
 ARRAYS = {

@@ -297,6 +297,6 @@ def test_errors_do_not_show_the_code(tmp_path):
     """One line that says which file, and what is the matter."""
     (tmp_path / "model").write_text("text")
     with pytest.raises(ModelFileError) as caught:
-        load_model(BatchNormAutoencoder, tmp_path / "model")
+        load_model(tmp_path / "model", BatchNormAutoencoder().get_params())
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "model") in str(caught.value)

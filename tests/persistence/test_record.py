@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from scbatchnorm import BatchNormAutoencoder
-from scbatchnorm._persistence import restore as _restore
 from scbatchnorm.pp import integrate
+from tests.helpers.records import restored
 
 
 def through_a_file(adata: ad.AnnData, folder, form: str) -> ad.AnnData:
@@ -43,10 +43,6 @@ def record(annotated, brief):
     adata = annotated()
     integrate(adata, "batch", model=brief())
     return adata.uns["scbatchnorm"]
-
-
-def restored(record) -> BatchNormAutoencoder:
-    return _restore.from_record(BatchNormAutoencoder, record, where="the record")
 
 
 @pytest.mark.parametrize(

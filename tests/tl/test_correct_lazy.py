@@ -80,10 +80,10 @@ def test_sums_are_those_in_memory(adata, mixed, hvg):
     """Bit for bit, whichever of a block and of its sums is smaller."""
     if not mixed:
         adata = adata[np.argsort(adata.obs["batch"].to_numpy())].copy()
-    model = BatchNormAutoencoder.from_anndata(adata)
+    model = BatchNormAutoencoder.from_anndata(adata).fitted_
     streamed = with_lazy(adata, (13, 40))
     expected = Measured(adata, model, "scbatchnorm", None, hvg=hvg).sums()
-    found = Streamed(streamed, model, "scbatchnorm", None, hvg=hvg).sums()
+    found = Streamed(streamed, model, "scbatchnorm", None, hvg=hvg, progress=False).sums()
     assert expected is not None
     for name in ("n", "gram", "cross", "squares"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -92,12 +92,12 @@ def test_sums_are_those_in_memory(adata, mixed, hvg):
 
 def test_strength_by_state(adata):
     """Cells that are corrected in part, or not at all."""
-    model = BatchNormAutoencoder.from_anndata(adata)
-    points = model.reference_.points
-    states = Landmarks(points, model.reference_.codes, (np.arange(len(points)) % 3 / 2).astype(np.float32))
-    model.strength_ = replace(model.strength_, states=states)
+    model = BatchNormAutoencoder.from_anndata(adata).fitted_
+    points = model.reference.points
+    states = Landmarks(points, model.reference.codes, (np.arange(len(points)) % 3 / 2).astype(np.float32))
+    model = replace(model, strength=replace(model.strength, states=states))
     memory = Measured(adata, model, "scbatchnorm", None, hvg=False)
-    streamed = Streamed(with_lazy(adata), model, "scbatchnorm", None, hvg=False)
+    streamed = Streamed(with_lazy(adata), model, "scbatchnorm", None, hvg=False, progress=False)
     expected, sums = memory.sums(), streamed.sums()
     assert expected is not None
     assert sums is not None
