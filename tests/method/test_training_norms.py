@@ -13,7 +13,7 @@ import torch
 from scbatchnorm import BatchNormAutoencoder
 from scbatchnorm._method.training import history as _history
 from scbatchnorm._method.training import trainer as _trainer
-from scbatchnorm.nn.network import MINIBATCH_NORMS, NORMS
+from scbatchnorm.nn.network import MINIBATCH_NORMS, NETWORK_STATISTICS, NORMS
 from scbatchnorm.nn.normalization import MixedBatchNorm
 from tests.conftest import expression, labels
 from tests.helpers.records import record_of, restored
