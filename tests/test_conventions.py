@@ -299,7 +299,9 @@ assert list(warnings.filters) == filters
 
 
 def test_import_has_no_side_effects():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", IMPORT], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORT], capture_output=True, text=True, check=False, timeout=300
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

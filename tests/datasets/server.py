@@ -80,4 +80,4 @@ def serving() -> Iterator[Server]:
             yield server
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(60)
