@@ -18,7 +18,7 @@ import torch
 import scbatchnorm as sbn
 from scbatchnorm import BatchNormAutoencoder, metrics, nn, pl, pp, tl
 from scbatchnorm.datasets._registry import DATASETS
-from scbatchnorm.pl._report import compute as _findings
+from scbatchnorm.pl._report import compute
 from tests.helpers import diagnosed
 from tests.test_conventions import NAMESPACES, PUBLIC
 
@@ -242,7 +242,7 @@ def _report(g: Given, rep: str) -> object:
     adata = g.adata
     for key in ("X_pca", "X_good"):
         adata.obsm[f"{key}_umap"] = adata.obsm[key][:, :2]
-    with mock.patch.object(_findings, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2)):
+    with mock.patch.object(compute, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2)):
         return pl.report(adata, g.folder / "r.html", use_rep=rep, batch_key="batch", overwrite=True, progress=False)
 
 

@@ -1,1 +1,0 @@
-"""What was found about an integration, as a page that can be handed on."""

@@ -1,4 +1,4 @@
-"""Everything that a report says about an integration, computed anew: stored findings may be of other coordinates."""
+"""What a report says about an integration, computed anew: stored results may be of other coordinates."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scbatchnorm._runtime.progress import tqdm
-    from scbatchnorm.pl._report.inputs import Subject
+    from scbatchnorm.pl._report.inputs import Integration
     from scbatchnorm.pp._assessment.result import Assessment
     from scbatchnorm.tl._diagnosis.result import Diagnosis
 
-# Of `find`.
-STEPS = 3
+# Steps of `compute_findings`, for the progress bar.
+N_STEPS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Whether a correction was needed, whether it went too far, and how good the result is."""
+    """Assessment before the integration, diagnosis of the integration, and scores of its result."""
 
     assessment: Assessment
     diagnosis: Diagnosis | None
@@ -35,37 +35,37 @@ class Findings:
     by_label: pd.DataFrame | None
 
 
-def find(
-    subject: Subject,
+def compute_findings(
+    integration: Integration,
     *,
     covariate_keys: Sequence[str] | str,
     control_genes: Sequence[str],
     seed: int,
     bar: tqdm,
 ) -> Findings:
-    """Assess, diagnose and score. Writes to the report's own AnnData, for pictures."""
-    adata, batch_key, label_key = subject.adata, subject.batch_key, subject.label_key
+    """Assess, diagnose and score; the diagnosis is also written to `integration.adata`, where the figures look for it."""
+    adata, batch_key, label_key = integration.adata, integration.batch_key, integration.label_key
     bar.set_postfix_str("assessment")
     assessment = assess(
         adata,
         batch_key,
         label_key=label_key,
         covariate_keys=covariate_keys,
-        use_rep=subject.unintegrated,
+        use_rep=integration.unintegrated,
         rng=seed,
     )
     bar.update()
     bar.set_postfix_str("diagnosis")
-    diagnosis, why = _diagnose(subject, control_genes, seed)
+    diagnosis, undiagnosed = _diagnose(integration, control_genes, seed)
     bar.update()
     bar.set_postfix_str("scores")
-    reps = [subject.integrated, *subject.compared]
+    reps = [integration.integrated, *integration.compared]
     scores = evaluate(
         adata,
         reps,
         batch_key=batch_key,
         label_key=label_key,
-        unintegrated=subject.unintegrated,
+        unintegrated=integration.unintegrated,
         rng=seed,
         progress=False,
     )
@@ -73,36 +73,36 @@ def find(
     if label_key is not None:
         by_label = evaluate(
             adata,
-            subject.integrated,
+            integration.integrated,
             batch_key=batch_key,
             label_key=label_key,
-            unintegrated=subject.unintegrated,
+            unintegrated=integration.unintegrated,
             controls=False,
             per_label=True,
             rng=seed,
             progress=False,
         )
     bar.update()
-    return Findings(assessment, diagnosis, why, scores, by_label)
+    return Findings(assessment, diagnosis, undiagnosed, scores, by_label)
 
 
-def _diagnose(subject: Subject, control_genes: Sequence[str], seed: int) -> tuple[Diagnosis | None, str]:
-    """The diagnosis, or why there is none."""
-    adata, record = subject.adata, subject.record
+def _diagnose(integration: Integration, control_genes: Sequence[str], seed: int) -> tuple[Diagnosis | None, str]:
+    """Return the diagnosis and an empty text, or `None` and why there is no diagnosis."""
+    adata, record = integration.adata, integration.record
     layer = None if record is None else record.get("layer") or None
     if is_lazy(adata.X if layer is None else adata.layers.get(layer)):
         return None, (
             "Expression is a Dask array, and tl.diagnose needs it in memory: whether the integration went too far was not "
             "looked at. Make a report of some of the cells, adata[rows].to_memory()."
         )
-    found = diagnose(
+    diagnosis = diagnose(
         adata,
-        subject.batch_key,
-        label_key=subject.label_key,
-        key=subject.key,
-        use_rep=None if subject.model is not None else subject.integrated,
-        unintegrated=subject.unintegrated,
+        integration.batch_key,
+        label_key=integration.label_key,
+        key=integration.key,
+        use_rep=None if integration.model is not None else integration.integrated,
+        unintegrated=integration.unintegrated,
         control_genes=control_genes,
         rng=seed,
     )
-    return found, ""
+    return diagnosis, ""

@@ -1,4 +1,4 @@
-"""Pictures of a report, inside the page."""
+"""Figures of a report as PNG images that the page contains."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm.pl._coordinates import Coordinates
     from scbatchnorm.pl._report.compute import Findings
-    from scbatchnorm.pl._report.inputs import Subject
+    from scbatchnorm.pl._report.inputs import Integration
 
 _DPI = 130
 _WIDTH, _HEIGHT = 4.6, 4.0
 _SMALL_WIDTH, _SMALL_HEIGHT = 2.4, 2.1
-# Batches that get a picture of their own; the largest.
-_MOST_APART = 12
+# As many of the largest batches get a figure of their own.
+_MAX_BATCHES = 12
 _BACK, _FRONT = "#d0d0d0", "#1a1a1a"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A group in a legend: the number that stands in the picture (0: none), its name, colour and cells."""
+class LegendEntry:
+    """A group of cells in the legend: its number in the figure (0: none), name, colour and number of cells."""
 
     number: int
     name: str
@@ -53,18 +53,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG as the address of an image, what it shows in words, and what its colours are."""
+    """A figure as a data URI, with alternative text, caption, size in CSS pixels, and legend."""
 
     uri: str
     alt: str
     caption: str
     width: int
     height: int
-    legend: list[Entry] = field(default_factory=list)
+    legend: list[LegendEntry] = field(default_factory=list)
 
 
-def encode(figure: Figure, alt: str, caption: str, legend: list[Entry] | None = None) -> Picture:
-    """The figure as a picture of its own size."""
+def encode_figure(figure: Figure, alt: str, caption: str, legend: list[LegendEntry] | None = None) -> Picture:
+    """Render the figure as a PNG of its own size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
@@ -73,8 +73,8 @@ def encode(figure: Figure, alt: str, caption: str, legend: list[Entry] | None = 
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """The cells that are drawn, in random order, and their places before and after."""
+class DrawnCells:
+    """The cells that are drawn, their coordinates before and after the integration, and the random order of drawing."""
 
     adata: AnnData
     before: Coordinates
@@ -82,78 +82,78 @@ class Drawn:
     order: Codes
 
     @classmethod
-    def of(cls, subject: Subject, *, max_cells: int, seed: int) -> Drawn:
-        """All cells, or as many as `max_cells`, drawn at random."""
+    def sample(cls, integration: Integration, *, max_cells: int, seed: int) -> DrawnCells:
+        """Take all cells, or a random sample of `max_cells`."""
         rng = np.random.default_rng(seed)
-        adata = subject.adata
+        adata = integration.adata
         if adata.n_obs > max_cells:
             adata = adata[np.sort(rng.permutation(adata.n_obs)[:max_cells])]
         before, after = find_coordinates(
-            adata, [subject.unintegrated, subject.integrated], dimensions=None, seed=int(rng.integers(2**31))
+            adata, [integration.unintegrated, integration.integrated], dimensions=None, seed=int(rng.integers(2**31))
         )
         return cls(adata, before, after, rng.permutation(adata.n_obs))
 
 
-def before_and_after(subject: Subject, drawn: Drawn) -> list[Picture]:
-    """Cells before and after, by batch and by type, one picture each."""
-    columns = {"batch": subject.batch_column}
-    if subject.label_key not in {None, subject.batch_column}:
-        columns["cell type"] = str(subject.label_key)
+def draw_before_and_after(integration: Integration, drawn: DrawnCells) -> list[Picture]:
+    """Scatter plots before and after the integration, coloured by batch and by type."""
+    columns = {"batch": integration.batch_column}
+    if integration.label_key not in {None, integration.batch_column}:
+        columns["cell type"] = str(integration.label_key)
     return [
-        _panel(drawn, when, place, what, column)
+        _draw_cells(drawn, when, coordinates, what, column)
         for what, column in columns.items()
-        for when, place in (("Before", drawn.before), ("After", drawn.after))
+        for when, coordinates in (("Before", drawn.before), ("After", drawn.after))
     ]
 
 
-def _panel(drawn: Drawn, when: str, place: Coordinates, what: str, column: str) -> Picture:
-    found = read_groups(drawn.adata, column, parameter="label_key")
-    tints = [*category_colors(drawn.adata, column, len(found.categories)), MISSING_COLOR]
+def _draw_cells(drawn: DrawnCells, when: str, coordinates: Coordinates, what: str, column: str) -> Picture:
+    groups = read_groups(drawn.adata, column, parameter="label_key")
+    group_colors = [*category_colors(drawn.adata, column, len(groups.categories)), MISSING_COLOR]
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     ax = figure.subplots()
-    colors = to_rgba_array(tints)[found.codes]
-    scatter_cells(ax, place, colors, order=drawn.order, behind=found.codes < 0, size=None)
-    legend = _legend(found, tints, numbered=what == "cell type")
+    colors = to_rgba_array(group_colors)[groups.codes]
+    scatter_cells(ax, coordinates, colors, order=drawn.order, behind=groups.codes < 0, size=None)
+    legend = _legend_entries(groups, group_colors, numbered=what == "cell type")
     if what == "cell type":
-        _number(ax, place.points, found.codes, legend)
+        _write_numbers(ax, coordinates.points, groups.codes, legend)
     caption = f"{when}, by {what}"
     alt = f"Scatter plot of {drawn.adata.n_obs:,} cells {when.lower()} the integration, coloured by {what}."
-    return encode(figure, alt, caption, legend)
+    return encode_figure(figure, alt, caption, legend)
 
 
-def _legend(found: pd.Categorical, tints: list[str], *, numbered: bool) -> list[Entry]:
+def _legend_entries(groups: pd.Categorical, group_colors: list[str], *, numbered: bool) -> list[LegendEntry]:
     """Groups that have cells, in the order of their colours."""
-    sizes = np.bincount(np.where(found.codes < 0, len(found.categories), found.codes), minlength=len(tints))
-    names = [*map(str, found.categories), "no value"]
+    sizes = np.bincount(np.where(groups.codes < 0, len(groups.categories), groups.codes), minlength=len(group_colors))
+    names = [*map(str, groups.categories), "no value"]
     return [
-        Entry(place + 1 if numbered and place < len(found.categories) else 0, name, tint, int(size))
-        for place, (name, tint, size) in enumerate(zip(names, tints, sizes, strict=True))
+        LegendEntry(code + 1 if numbered and code < len(groups.categories) else 0, name, color, int(size))
+        for code, (name, color, size) in enumerate(zip(names, group_colors, sizes, strict=True))
         if size
     ]
 
 
-def _number(ax: Axes, points: Floats, codes: Codes, legend: list[Entry]) -> None:
-    """Write the number of each group where its cells are: readable without colours."""
+def _write_numbers(ax: Axes, points: Floats, codes: Codes, legend: list[LegendEntry]) -> None:
+    """Write the number of each group at its cells, so that the figure can be read without colours."""
     for entry in legend:
         if entry.number:
-            x, y = _middle(points[codes == entry.number - 1])
+            x, y = _central_point(points[codes == entry.number - 1])
             ax.text(
                 x, y, str(entry.number), ha="center", va="center", fontsize=9, fontweight="bold", color="black",
                 path_effects=[withStroke(linewidth=2.6, foreground="white")],
             )  # fmt: skip
 
 
-def _middle(points: Floats) -> Floats:
-    """The one of `points` that is nearest to their median."""
+def _central_point(points: Floats) -> Floats:
+    """The point nearest to the median of `points`, shape (cells, 2)."""
     return points[np.square(points - np.median(points, axis=0)).sum(axis=1).argmin()]
 
 
-def batches_apart(subject: Subject, drawn: Drawn) -> list[Picture]:
-    """Each of the largest batches in black on all cells, after the integration."""
-    column = drawn.adata.obs[subject.batch_column].astype(str).to_numpy()
+def draw_batches(integration: Integration, drawn: DrawnCells) -> list[Picture]:
+    """Each of the largest batches after the integration, in black on the other cells in grey."""
+    column = drawn.adata.obs[integration.batch_column].astype(str).to_numpy()
     points = drawn.after.points
     pictures = []
-    for name, n_cells in subject.batches.head(_MOST_APART).items():
+    for name, n_cells in integration.batches.head(_MAX_BATCHES).items():
         inside = column == name
         figure = Figure(figsize=(_SMALL_WIDTH, _SMALL_HEIGHT), layout="constrained")
         ax = figure.subplots()
@@ -162,42 +162,42 @@ def batches_apart(subject: Subject, drawn: Drawn) -> list[Picture]:
             ax.scatter(points[rows, 0], points[rows, 1], color=color, s=size, linewidths=0)
         ax.set_axis_off()
         alt = f"The cells of batch {name} in black on all others in grey, after the integration."
-        pictures.append(encode(figure, alt, f"{name} ({n_cells:,} cells)"))
+        pictures.append(encode_figure(figure, alt, f"{name} ({n_cells:,} cells)"))
     return pictures
 
 
-def draw_composition(subject: Subject) -> list[Picture]:
-    """Cells of each type in each batch."""
-    if subject.label_key is None or subject.label_key == subject.batch_column:
+def draw_composition(integration: Integration) -> list[Picture]:
+    """Heatmap of the cells of each type in each batch."""
+    if integration.label_key is None or integration.label_key == integration.batch_column:
         return []
-    ax = composition(subject.adata, subject.batch_key, subject.label_key)
+    ax = composition(integration.adata, integration.batch_key, integration.label_key)
     text = "Heatmap of the share of each cell type in each batch. The numbers are in the table below."
-    return [encode(root_figure(ax), text, "Cells of each type in each batch")]
+    return [encode_figure(root_figure(ax), text, "Cells of each type in each batch")]
 
 
-def draw_training(subject: Subject) -> list[Picture]:
-    """Losses, and the path of strengths if there is one."""
+def draw_training(integration: Integration) -> list[Picture]:
+    """Losses of the training, and scores at each strength if several were computed."""
     pictures = []
-    if subject.record is not None and len(subject.record["history"]):
-        ax = history(subject.adata, key=subject.key)
-        pictures.append(encode(root_figure(ax), "Losses against steps of training.", "Training"))
-    if subject.record is not None and isinstance(subject.record.get("path"), pd.DataFrame):
-        ax = strength(subject.adata, key=subject.key)
+    if integration.record is not None and len(integration.record["history"]):
+        ax = history(integration.adata, key=integration.key)
+        pictures.append(encode_figure(root_figure(ax), "Losses against steps of training.", "Training"))
+    if integration.record is not None and isinstance(integration.record.get("path"), pd.DataFrame):
+        ax = strength(integration.adata, key=integration.key)
         alt = "Mixing of batches against neighbourhoods kept, at each strength of the correction."
-        pictures.append(encode(root_figure(ax), alt, "What each strength mixes and keeps"))
+        pictures.append(encode_figure(root_figure(ax), alt, "What each strength mixes and keeps"))
     return pictures
 
 
-def draw_change(subject: Subject, findings: Findings, drawn: Drawn) -> list[Picture]:
-    """What the integration changed: by state and gene, and by cell."""
+def draw_change(integration: Integration, findings: Findings, drawn: DrawnCells) -> list[Picture]:
+    """What the integration changed, by state and gene, and by cell."""
     if findings.diagnosis is None:
         return []
     alt = "Share of their nearest neighbours that states keep, and the genes that moved most. Both are in the tables below."
-    return [encode(change(subject.adata), alt, "What changed, by state and by gene"), _kept(drawn)]
+    return [encode_figure(change(integration.adata), alt, "What changed, by state and by gene"), _draw_kept(drawn)]
 
 
-def _kept(drawn: Drawn) -> Picture:
-    """Which cells keep their neighbours; those that keep few are dark, and on top."""
+def _draw_kept(drawn: DrawnCells) -> Picture:
+    """Share of neighbours that each cell keeps; cells that keep few are dark and drawn last."""
     kept = drawn.adata.obs["diagnose_kept"].to_numpy(dtype=float)
     order = np.argsort(-np.nan_to_num(kept, nan=1.0), kind="stable")
     figure = Figure(figsize=(_WIDTH + 0.8, _HEIGHT), layout="constrained")
@@ -209,4 +209,4 @@ def _kept(drawn: Drawn) -> Picture:
     ax.set(xlabel=drawn.after.names[0], ylabel=drawn.after.names[1], xticks=[], yticks=[])
     ax.spines[["top", "right"]].set_visible(False)
     alt = "Scatter plot of the cells after the integration, coloured by the share of their nearest neighbours that they keep."
-    return encode(figure, alt, "What changed, by cell: dark cells have new neighbours")
+    return encode_figure(figure, alt, "What changed, by cell: dark cells have new neighbours")

@@ -1,4 +1,4 @@
-"""What a report is about, read from AnnData and checked."""
+"""The integration that a report is about, read from AnnData and checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scbatchnorm._data.adata import Keys, read_batches, read_like_fit, recorded_
 from scbatchnorm._data.annotation import to_memory
 from scbatchnorm._data.blocks import Blocks
 from scbatchnorm._estimator import BatchNormAutoencoder
-from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics import _comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,45 +23,44 @@ if TYPE_CHECKING:
     from scbatchnorm._data.batches import Batches
     from scbatchnorm._data.types import Floats
 
-# Column of `obs` with the batches, where they are made of several columns.
-_COMBINED = "batch (combined)"
+# Column of `obs` for batches that combine several columns.
+_COMBINED_COLUMN = "batch (combined)"
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Integration:
     """An integration to report on.
 
-    `adata` is an object of the report's own that shares the arrays of the caller's: what is computed on the way can be
-    written to it.
+    `adata` is a shallow copy that shares arrays with the caller's object: results are written to the copy.
     """
 
     adata: AnnData
     batch_key: str | Sequence[str]
     label_key: str | None
-    integrated: str  # keys of obsm
+    integrated: str  # key of `adata.obsm`
     unintegrated: str
     compared: list[str]
     key: str | None  # key_added of an integration of this package
-    record: Mapping[str, Any] | None  # and what is known of it; None for another tool's
+    record: Mapping[str, Any] | None  # what `adata.uns` holds about it; None for another tool's
     model: BatchNormAutoencoder | None
 
     @property
     def batch_column(self) -> str:
-        """Column of `adata.obs` that has all batches."""
-        return self.batch_key if isinstance(self.batch_key, str) else _COMBINED
+        """Column of `adata.obs` with the batch of each cell."""
+        return self.batch_key if isinstance(self.batch_key, str) else _COMBINED_COLUMN
 
     @property
     def batch_name(self) -> str:
-        """What the batches are called."""
+        """Name of the columns with the batches."""
         return self.batch_key if isinstance(self.batch_key, str) else " | ".join(self.batch_key)
 
     @property
     def batches(self) -> pd.Series:
-        """Cells of each batch, the largest first."""
+        """Number of cells of each batch, the largest first."""
         return self.adata.obs[self.batch_column].astype(str).value_counts()
 
 
-def read(
+def read_integration(
     adata: AnnData,
     *,
     key: str | None,
@@ -70,8 +69,8 @@ def read(
     label_key: str | None,
     unintegrated: str,
     compare: Sequence[str] | str,
-) -> Subject:
-    """Read and check what there is.
+) -> Integration:
+    """Read and check the integration under `key`, or the embedding `use_rep` of another tool.
 
     Raises
     ------
@@ -87,65 +86,65 @@ def read(
     record, model = None, None
     if use_rep is None:
         if slot.uns not in adata.uns or slot.obsm not in adata.obsm:
-            lacking = f"uns[{slot.uns!r}]" if slot.uns not in adata.uns else f"obsm[{slot.obsm!r}]"
+            missing = f"uns[{slot.uns!r}]" if slot.uns not in adata.uns else f"obsm[{slot.obsm!r}]"
             msg = (
-                f"key={key!r}: adata.{lacking} is missing, there is no integration of this package under this name. For the "
-                f"embedding of another tool: use_rep=..., batch_key=...; keys of adata.obsm: {_listed(adata.obsm)}."
+                f"key={key!r}: adata.{missing} is missing, there is no integration of this package under this name. For the "
+                f"embedding of another tool: use_rep=..., batch_key=...; keys of adata.obsm: {_join_keys(adata.obsm)}."
             )
             raise KeyError(msg)
         model = BatchNormAutoencoder.from_anndata(adata, key=slot.uns)
         record = to_memory(adata.uns[slot.uns])
-    batch_key = _batch_key(adata, batch_key, record, use_rep)
+    batch_key = _choose_batch_key(adata, batch_key, record, use_rep)
     batches = read_batches(adata, batch_key)
     if label_key is not None:
-        _design.labels(adata, label_key)
+        _comparison.labels(adata, label_key)
     integrated = slot.obsm if use_rep is None else use_rep
     compared = [compare] if isinstance(compare, str) else list(compare)
     others = [rep for rep in dict.fromkeys(compared) if rep not in {integrated, unintegrated}]
-    coordinates = {unintegrated: _before(adata, unintegrated, key, model)}
-    coordinates[integrated] = _design.coordinates(adata, "key" if use_rep is None else "use_rep", integrated)
-    coordinates |= {rep: _design.coordinates(adata, "compare", rep) for rep in others}
-    work = _own(adata, coordinates, batch_key, batches)
-    return Subject(work, batch_key, label_key, integrated, unintegrated, others, key, record, model)
+    coordinates = {unintegrated: _coordinates_before(adata, unintegrated, key, model)}
+    coordinates[integrated] = _comparison.coordinates(adata, "key" if use_rep is None else "use_rep", integrated)
+    coordinates |= {rep: _comparison.coordinates(adata, "compare", rep) for rep in others}
+    working_copy = _working_copy(adata, coordinates, batch_key, batches)
+    return Integration(working_copy, batch_key, label_key, integrated, unintegrated, others, key, record, model)
 
 
-def _listed(names: Iterable[object]) -> str:
+def _join_keys(names: Iterable[object]) -> str:
     return ", ".join(map(str, names)) or "none"
 
 
-def _batch_key(
+def _choose_batch_key(
     adata: AnnData, batch_key: str | Sequence[str] | None, record: Mapping[str, Any] | None, use_rep: str | None
 ) -> str | Sequence[str]:
-    """The batches of the integration, unless the caller names others."""
+    """The batch key that the caller names, else that of the integration."""
     if batch_key is not None:
         return batch_key
     if record is None:
-        msg = (
-            f"batch_key must name the batches that {use_rep!r} integrates; columns of adata.obs: {_listed(adata.obs)}."
-        )
+        msg = f"batch_key must name the batches that {use_rep!r} integrates; columns of adata.obs: {_join_keys(adata.obs)}."
         raise ValueError(msg)
     return recorded_keys(record["batch_key"])
 
 
-def _before(adata: AnnData, unintegrated: str, key: str | None, model: BatchNormAutoencoder | None) -> Floats:
-    """Coordinates before integration: those in `obsm`, else the components that the model was given."""
+def _coordinates_before(
+    adata: AnnData, unintegrated: str, key: str | None, model: BatchNormAutoencoder | None
+) -> Floats:
+    """Coordinates before integration: those in `obsm`, else the principal components of the model, shape (cells, components)."""
     if unintegrated in adata.obsm:
-        return _design.coordinates(adata, "unintegrated", unintegrated)
+        return _comparison.coordinates(adata, "unintegrated", unintegrated)
     if model is not None:
         matrix, _ = read_like_fit(adata, model.features_, None, key)
         if not isinstance(matrix, Blocks):
             return np.asarray(model.stem_.embed(model.stem_.encode(matrix)))
     msg = (
-        f"unintegrated={unintegrated!r} is not a key of adata.obsm; keys: {_listed(adata.obsm)}. "
+        f"unintegrated={unintegrated!r} is not a key of adata.obsm; keys: {_join_keys(adata.obsm)}. "
         "Run sc.pp.pca(adata) first."
     )
     raise KeyError(msg)
 
 
-def _own(
+def _working_copy(
     adata: AnnData, coordinates: Mapping[str, Floats], batch_key: str | Sequence[str], batches: Batches
 ) -> AnnData:
-    """An AnnData with the same expression and annotation, and of `obsm` what is needed."""
+    """An AnnData that shares expression and has copies of the annotation; of `obsm` only `coordinates` and their UMAPs."""
     umaps = [f"{rep}_umap" for rep in coordinates]
     work = ad.AnnData(
         adata.to_memory().X if adata.isbacked else adata.X,
@@ -155,7 +154,7 @@ def _own(
         obsm={**coordinates, **{umap: adata.obsm[umap] for umap in umaps if umap in adata.obsm}},
         uns=dict(to_memory(adata.uns)),
     )
-    column = batch_key if isinstance(batch_key, str) else _COMBINED
+    column = batch_key if isinstance(batch_key, str) else _COMBINED_COLUMN
     if column not in work.obs or not isinstance(work.obs[column].dtype, pd.CategoricalDtype):
         work.obs[column] = batches.as_categorical()
     return work

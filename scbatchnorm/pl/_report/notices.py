@@ -1,4 +1,4 @@
-"""What a reader must know first: warnings, and notes on what was not looked at."""
+"""Notices at the top of a report: warnings, and notes on what was not examined."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scbatchnorm.pl._report.compute import Findings
-    from scbatchnorm.pl._report.inputs import Subject
+    from scbatchnorm.pl._report.inputs import Integration
 
-# Cells of a batch below which what is said of it is of little weight.
-_SMALL = 50
-# Mixing of batches, that labels bound from above.
+# Batches with fewer cells get a warning.
+_FEW_CELLS = 50
+# Scores of mixing that are compared with those of shuffled batches.
 _MIXING = ("iLISI", "CiLISI", "kBET")
 _STOPPED = {
     "interrupted": "Training was interrupted before its end; the weights are those of that moment.",
@@ -29,64 +29,64 @@ _STOPPED = {
 
 @dataclass(frozen=True)
 class Notice:
-    """A sentence or two, and whether they ask for action."""
+    """One or two sentences; a warning asks the reader for action."""
 
     level: Literal["warning", "note"]
     text: str
 
 
-def of(subject: Subject, findings: Findings) -> list[Notice]:
-    """All there are, warnings first."""
+def collect_notices(integration: Integration, findings: Findings) -> list[Notice]:
+    """All notices on an integration, warnings first."""
     warnings = [
-        *_of_need(subject, findings),
-        *_of_harm(findings),
-        *_of_training(subject),
-        *_of_scores(subject, findings.scores),
-        *_of_batches(subject),
+        *_warn_of_assessment(integration, findings),
+        *_warn_of_diagnosis(findings),
+        *_warn_of_training(integration),
+        *_warn_of_scores(integration, findings.scores),
+        *_warn_of_small_batches(integration),
     ]
-    notes = [*_of_what_is_missing(subject, findings), *_of_versions(subject)]
+    notes = [*_note_missing_parts(integration, findings), *_note_versions(integration)]
     return [*(Notice("warning", text) for text in warnings), *(Notice("note", text) for text in notes)]
 
 
-def applied(subject: Subject) -> float | None:
-    """Strength of the correction; `None` where another tool made it."""
-    return None if subject.record is None else float(subject.record["strength"]["value"])
+def applied_strength(integration: Integration) -> float | None:
+    """Strength of the correction; `None` if another tool made the embedding."""
+    return None if integration.record is None else float(integration.record["strength"]["value"])
 
 
-def _of_need(subject: Subject, findings: Findings) -> Iterator[str]:
+def _warn_of_assessment(integration: Integration, findings: Findings) -> Iterator[str]:
     verdict, reasons = findings.assessment.verdict, findings.assessment.reasons
-    strength = applied(subject)
+    strength = applied_strength(integration)
     if verdict == "confounded":
         yield f"The batch cannot be told from something else: {reasons[0]}"
     if verdict == "none" and strength != 0:
         how = "" if strength is None else f" with strength {strength:.2f}"
         yield f"Batches were corrected{how}, although the uncorrected data show no need: {reasons[0]}"
     if verdict == "correct" and strength == 0:
-        yield f"Nothing was corrected, although batches differ: {subject.record['strength']['reason'] if subject.record else ''}."
+        yield f"Nothing was corrected, although batches differ: {integration.record['strength']['reason'] if integration.record else ''}."
 
 
-def _of_harm(findings: Findings) -> Iterator[str]:
+def _warn_of_diagnosis(findings: Findings) -> Iterator[str]:
     diagnosis = findings.diagnosis
     if diagnosis is not None and diagnosis.flagged:
         yield f"The integration changed what it should not have: {diagnosis.verdict}. {diagnosis.reasons[0]}"
 
 
-def _of_training(subject: Subject) -> Iterator[str]:
-    stopped = "" if subject.record is None else str(subject.record["stopped"])
+def _warn_of_training(integration: Integration) -> Iterator[str]:
+    stopped = "" if integration.record is None else str(integration.record["stopped"])
     if stopped in _STOPPED:
         yield _STOPPED[stopped]
 
 
-def _of_scores(subject: Subject, scores: pd.DataFrame) -> Iterator[str]:
-    """Scores that are beyond those of the controls, by more than their intervals."""
-    after = scores.loc[subject.integrated]
+def _warn_of_scores(integration: Integration, scores: pd.DataFrame) -> Iterator[str]:
+    """Scores that differ from those of the controls by more than their confidence intervals."""
+    after = scores.loc[integration.integrated]
     before = scores[scores["kind"] == "unintegrated"]
     for title in (BIO, TOTAL):
         if title in scores and len(before):
-            known = before.iloc[0]
-            if after[f"{title} high"] < known[f"{title} low"]:
-                yield f"{title} fell from {known[title]:.2f} before the integration to {after[title]:.2f} after it."
-    shuffled = control(scores, subject.integrated)
+            control = before.iloc[0]
+            if after[f"{title} high"] < control[f"{title} low"]:
+                yield f"{title} fell from {control[title]:.2f} before the integration to {after[title]:.2f} after it."
+    shuffled = find_shuffled_row(scores, integration.integrated)
     if shuffled is None:
         return
     above = [
@@ -101,42 +101,42 @@ def _of_scores(subject: Subject, scores: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def control(scores: pd.DataFrame, rep: str) -> pd.Series | None:
-    """The row of `scores` with the batches of this representation shuffled."""
+def find_shuffled_row(scores: pd.DataFrame, rep: str) -> pd.Series | None:
+    """Row of `scores` for the representation `rep` with shuffled batches; `None` if there is none."""
     for name, row in scores[scores["kind"] == "shuffled"].iterrows():
         if str(name).startswith(f"{rep}, "):
             return row
     return None
 
 
-def _of_batches(subject: Subject) -> Iterator[str]:
-    small = subject.batches[subject.batches < _SMALL]
+def _warn_of_small_batches(integration: Integration) -> Iterator[str]:
+    small = integration.batches[integration.batches < _FEW_CELLS]
     if len(small):
         listed = join_names([f"{name} ({n})" for name, n in small.items()])
-        yield f"Batches of fewer than {_SMALL} cells are aligned by few anchors: {listed}."
+        yield f"Batches of fewer than {_FEW_CELLS} cells are aligned by few anchors: {listed}."
 
 
-def _of_what_is_missing(subject: Subject, findings: Findings) -> Iterator[str]:
+def _note_missing_parts(integration: Integration, findings: Findings) -> Iterator[str]:
     if findings.undiagnosed:
         yield findings.undiagnosed
-    if subject.label_key is None:
+    if integration.label_key is None:
         yield (
             "No cell types were given (label_key): scores are those that need none, and clusters stand for types. "
             "Whether types were conserved was not scored."
         )
-    elif missing := int(subject.adata.obs[subject.label_key].isna().sum()):
-        yield f"{missing:,} of {subject.adata.n_obs:,} cells have no value in {subject.label_key!r}; scores leave them out."
-    notes = findings.scores["notes"].loc[subject.integrated]
+    elif missing := int(integration.adata.obs[integration.label_key].isna().sum()):
+        yield f"{missing:,} of {integration.adata.n_obs:,} cells have no value in {integration.label_key!r}; scores leave them out."
+    notes = findings.scores["notes"].loc[integration.integrated]
     if isinstance(notes, str) and notes:
         yield f"Scores: {notes}."
 
 
-def _of_versions(subject: Subject) -> Iterator[str]:
-    if subject.record is None:
+def _note_versions(integration: Integration) -> Iterator[str]:
+    if integration.record is None:
         yield "The embedding was made by another tool; how is not recorded, so it is not in this report."
         return
-    made_by, here = str(subject.record["versions"]["scbatchnorm"]), version("scbatchnorm")
+    made_by, here = str(integration.record["versions"]["scbatchnorm"]), version("scbatchnorm")
     if made_by != here:
         yield f"The integration was made with scbatchnorm {made_by}, this report with {here}."
-    if subject.record["params"]["rng"] is None:
+    if integration.record["params"]["rng"] is None:
         yield "The integration was made without a seed (rng), so its embedding cannot be made again to the bit."

@@ -1,4 +1,4 @@
-"""All that can be said about an integration, on one page."""
+"""Report on an integration as one HTML page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-# With fewer cells nothing of what is asked can be said.
+# Least value of `max_cells_drawn`.
 _FEWEST_DRAWN = 100
 
 
@@ -103,16 +103,15 @@ def report(
     >>> sbn.pl.report(adata, "report.html", label_key="cell_type")  # doctest: +SKIP
     PosixPath('/home/me/report.html')
     """
-    # Metrics and all else: seconds that other pictures do not need.
-    from scbatchnorm.pl._report import compute as _findings
-    from scbatchnorm.pl._report import figures as _pictures
-    from scbatchnorm.pl._report import inputs as _subject
-    from scbatchnorm.pl._report import page as _page
+    # Imported here because other pictures do not need the metrics, which take seconds to import.
+    from scbatchnorm.pl._report.compute import N_STEPS, compute_findings
+    from scbatchnorm.pl._report.figures import DrawnCells
+    from scbatchnorm.pl._report.inputs import read_integration
+    from scbatchnorm.pl._report.page import render_page
 
-    target = _target(path, overwrite=overwrite)
-
+    target = _check_path(path, overwrite=overwrite)
     max_cells_drawn = _inputs.count(max_cells_drawn, name="max_cells_drawn", least=_FEWEST_DRAWN)
-    subject = _subject.read(
+    integration = read_integration(
         adata,
         key=key,
         use_rep=use_rep,
@@ -122,23 +121,23 @@ def report(
         compare=compare,
     )
     seed = int(np.random.default_rng(rng).integers(2**31))
-    with progress_bar(_findings.STEPS + 2, desc="report", unit="step", progress=progress) as bar:
-        findings = _findings.find(
-            subject, covariate_keys=covariate_keys, control_genes=control_genes, seed=seed, bar=bar
+    with progress_bar(N_STEPS + 2, desc="report", unit="step", progress=progress) as bar:
+        findings = compute_findings(
+            integration, covariate_keys=covariate_keys, control_genes=control_genes, seed=seed, bar=bar
         )
         bar.set_postfix_str("UMAPs")
-        drawn = _pictures.Drawn.of(subject, max_cells=max_cells_drawn, seed=seed)
+        drawn = DrawnCells.sample(integration, max_cells=max_cells_drawn, seed=seed)
         bar.update()
         bar.set_postfix_str("pictures")
-        options = {"covariate_keys": _names(covariate_keys), "control_genes": _names(control_genes), "title": title}
-        page = _page.html(subject, findings, drawn, path_name=target.name, options=options)
+        options = {"covariate_keys": _as_list(covariate_keys), "control_genes": _as_list(control_genes), "title": title}
+        page = render_page(integration, findings, drawn, path_name=target.name, options=options)
         write_atomically(target, page.encode())
         bar.update()
     return target
 
 
-def _target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Where to write, checked before anything is computed."""
+def _check_path(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Absolute path of the output, checked before anything is computed."""
     target = Path(path)
     if target.suffix.lower() not in {".html", ".htm"}:
         msg = f"path must end in .html; got {str(path)!r}."
@@ -147,5 +146,5 @@ def _target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return target.absolute()
 
 
-def _names(names: Sequence[str] | str) -> list[str]:
+def _as_list(names: Sequence[str] | str) -> list[str]:
     return [names] if isinstance(names, str) else [str(name) for name in names]

@@ -1,4 +1,4 @@
-"""Tables of a report: text for the reader, values to sort by."""
+"""Tables of a report, with text to read and values to sort by."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 
 from scbatchnorm.metrics._catalogue import AGGREGATES, BATCH, BIO, CATALOGUE, TOTAL
-from scbatchnorm.pl._report import notices as _notices
+from scbatchnorm.pl._report.notices import find_shuffled_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from scbatchnorm.pl._report.compute import Findings
-    from scbatchnorm.pl._report.inputs import Subject
+    from scbatchnorm.pl._report.inputs import Integration
 
-# Rows of a table, and of that of genes; the rest is in the AnnData.
-_MOST_ROWS, _MOST_GENES = 200, 50
-# What each metric asks, in the words of this package's documentation.
-_ASKS = {
+# Rows of a table, and of the table of genes; all rows are in the AnnData.
+_MAX_ROWS, _MAX_GENES = 200, 50
+# The question that each metric answers, in the words of the documentation.
+_QUESTIONS = {
     "Isolated labels": "Are types that few batches have still apart from the others?",
     "KMeans NMI": "Do clusters say which type a cell is (mutual information)?",
     "KMeans ARI": "Do clusters say which type a cell is (pairs of cells)?",
@@ -42,7 +42,7 @@ _ASKS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, what is sorted by, and the length of a bar from 0 to 1, if there is one."""
+    """A cell of a table: its text, the value to sort by, and the length of a bar from 0 to 1 if it has one."""
 
     text: str
     value: str | float
@@ -51,22 +51,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, of which some are of numbers, and rows that begin with a name."""
+    """A table: its headings, which columns are numeric, and its rows, which begin with a name."""
 
     caption: str
     headings: list[str]
     numeric: list[bool]
     rows: list[list[Cell]]
     left_out: int = 0
-    emphasised: tuple[str, ...] = ()  # names of rows
-    folded: bool = False  # shown when asked for
+    emphasised: tuple[str, ...] = ()  # names of rows in bold
+    folded: bool = False  # closed until the reader opens it
 
 
-def _name(value: object) -> Cell:
+def _text_cell(value: object) -> Cell:
     return Cell(str(value), str(value))
 
 
-def _number(form: str) -> Callable[[Any], Cell]:
+def _number_cell(form: str) -> Callable[[Any], Cell]:
     def cell(value: Any) -> Cell:
         known = value is not None and not (isinstance(value, float) and math.isnan(value))
         return Cell(form.format(value), float(value)) if known else Cell("–", "")
@@ -74,87 +74,96 @@ def _number(form: str) -> Callable[[Any], Cell]:
     return cell
 
 
-def _share(value: Any) -> Cell:
-    cell = _number("{:.0f} %")(100 * value)
+def _percent_cell(value: Any) -> Cell:
+    cell = _number_cell("{:.0f} %")(100 * value)
     return Cell(cell.text, cell.value if cell.value == "" else float(value))
 
 
-_COUNT, _TWO, _P = _number("{:,.0f}"), _number("{:.2f}"), _number("{:.2g}")
+_count_cell, _two_digits_cell, _p_value_cell = _number_cell("{:,.0f}"), _number_cell("{:.2f}"), _number_cell("{:.2g}")
 
 
-def _of(
+def _make_table(
     caption: str,
     frame: pd.DataFrame,
     name: str,
     columns: Mapping[str, tuple[str, Callable[[Any], Cell]]],
     *,
     folded: bool = False,
-    most: int = _MOST_ROWS,
+    max_rows: int = _MAX_ROWS,
 ) -> Table:
-    """A table of some columns of `frame`, its index first."""
-    shown = frame.head(most)
-    # What holds for nothing here, such as findings of a kind, gets no column.
-    columns = {name: it for name, it in columns.items() if any(it[1](value).text for value in shown[name])}
+    """Table of the index of `frame`, headed `name`, and some of its columns: column -> heading, and how a value becomes a cell."""
+    shown = frame.head(max_rows)
+    # Columns without any text, such as a kind of finding that no row has, are left out.
+    columns = {
+        column: (title, cell)
+        for column, (title, cell) in columns.items()
+        if any(cell(value).text for value in shown[column])
+    }
     rows = [
-        [_name(index), *(cell(row[column]) for column, (_, cell) in columns.items())] for index, row in shown.iterrows()
+        [_text_cell(index), *(cell(row[column]) for column, (_, cell) in columns.items())]
+        for index, row in shown.iterrows()
     ]
     headings = [name, *(title for title, _ in columns.values())]
-    numeric = [False, *(cell not in {_name, _flag} for _, cell in columns.values())]
+    numeric = [False, *(cell not in {_text_cell, _flag_cell} for _, cell in columns.values())]
     return Table(caption, headings, numeric, rows, len(frame) - len(shown), folded=folded)
 
 
-def effects(findings: Findings) -> list[Table]:
-    """What `pp.assess` found by group, by batch and by covariate."""
-    found = findings.assessment
+def assessment_tables(findings: Findings) -> list[Table]:
+    """Results of `pp.assess` by group, by batch and by covariate."""
+    assessment = findings.assessment
     tables = []
-    if len(found.effects):
+    if len(assessment.effects):
         columns = {
-            "cells": ("cells", _COUNT), "batches": ("batches", _COUNT), "effect": ("effect", _share),
-            "chance": ("by chance up to", _share), "p_adjusted": ("p, adjusted", _P),
+            "cells": ("cells", _count_cell), "batches": ("batches", _count_cell), "effect": ("effect", _percent_cell),
+            "chance": ("by chance up to", _percent_cell), "p_adjusted": ("p, adjusted", _p_value_cell),
         }  # fmt: skip
-        word = found.label_key or "cluster"
-        frame = found.effects.sort_values("effect", ascending=False)
-        tables.append(_of("Share of the variance within a group that lies between batches", frame, word, columns))
+        word = assessment.label_key or "cluster"
+        frame = assessment.effects.sort_values("effect", ascending=False)
+        tables.append(
+            _make_table("Share of the variance within a group that lies between batches", frame, word, columns)
+        )
     columns = {
-        "cells": ("cells", _COUNT), "shared": ("with counterparts", _share),
-        "effect": ("effect against the others", _share), "p_adjusted": ("p, adjusted", _P),
+        "cells": ("cells", _count_cell), "shared": ("with counterparts", _percent_cell),
+        "effect": ("effect against the others", _percent_cell), "p_adjusted": ("p, adjusted", _p_value_cell),
     }  # fmt: skip
-    tables.append(_of("Batches", found.batches, found.batch_key, columns))
-    if len(found.association):
+    tables.append(_make_table("Batches", assessment.batches, assessment.batch_key, columns))
+    if len(assessment.association):
         columns = {
-            "levels": ("levels", _COUNT), "measure": ("measure", _name), "value": ("value", _TWO), "status": ("status", _name),
+            "levels": ("levels", _count_cell), "measure": ("measure", _text_cell), "value": ("value", _two_digits_cell), "status": ("status", _text_cell),
         }  # fmt: skip
-        tables.append(_of("Covariates and the batch", found.association, "covariate", columns))
+        tables.append(_make_table("Covariates and the batch", assessment.association, "covariate", columns))
     return tables
 
 
-def composition(subject: Subject) -> list[Table]:
-    """Cells of each type in each batch, as numbers."""
-    if subject.label_key is None or subject.label_key == subject.batch_column:
+def composition_tables(integration: Integration) -> list[Table]:
+    """Number of cells of each type in each batch."""
+    if integration.label_key is None or integration.label_key == integration.batch_column:
         return []
-    obs = subject.adata.obs
-    labels = obs[subject.label_key].astype(object).where(obs[subject.label_key].notna(), "no value").astype(str)
-    counts = pd.crosstab(labels, obs[subject.batch_column].astype(str))
-    columns = {str(name): (str(name), _COUNT) for name in counts.columns}
-    return [_of("Cells of each type in each batch, as numbers", counts, subject.label_key, columns, folded=True)]
+    obs = integration.adata.obs
+    labels = obs[integration.label_key].astype(object).where(obs[integration.label_key].notna(), "no value").astype(str)
+    counts = pd.crosstab(labels, obs[integration.batch_column].astype(str))
+    columns = {str(name): (str(name), _count_cell) for name in counts.columns}
+    return [
+        _make_table("Cells of each type in each batch, as numbers", counts, integration.label_key, columns, folded=True)
+    ]
 
 
-def scores(subject: Subject, findings: Findings) -> Table:
+def scores_table(integration: Integration, findings: Findings) -> Table:
     """Metrics as rows, representations as columns: the integrated one first, controls last."""
     table = findings.scores
-    shuffled = _notices.control(table, subject.integrated)
+    shuffled = find_shuffled_row(table, integration.integrated)
     named = {str(name): row for name, row in table.iterrows()}
-    rows = {rep: named[rep] for rep in (subject.integrated, *subject.compared)}
+    rows = {rep: named[rep] for rep in (integration.integrated, *integration.compared)}
     rows |= {f"{name} (not integrated)": row for name, row in table[table["kind"] == "unintegrated"].iterrows()}
     rows |= {} if shuffled is None else {"if mixed perfectly": shuffled}
     titles = [title for title in (*reversed(AGGREGATES), *(metric.title for metric in CATALOGUE)) if title in table]
     kinds = {metric.title: "conservation" if metric.about == "bio" else "mixing" for metric in CATALOGUE}
     cells = [
         [
-            _name(title),
-            _name(kinds.get(title, "mean")),
-            *(_score(row, title) for row in rows.values()),
-            _name(_ASKS[title]),
+            _text_cell(title),
+            _text_cell(kinds.get(title, "mean")),
+            *(_score_cell(row, title) for row in rows.values()),
+            _text_cell(_QUESTIONS[title]),
         ]
         for title in titles
     ]
@@ -163,7 +172,7 @@ def scores(subject: Subject, findings: Findings) -> Table:
     return Table(caption, headings, [False, False, *([True] * len(rows)), False], cells, emphasised=AGGREGATES)
 
 
-def _score(row: pd.Series, title: str) -> Cell:
+def _score_cell(row: pd.Series, title: str) -> Cell:
     value = float(row[title])
     if math.isnan(value):
         return Cell("–", "")
@@ -172,66 +181,76 @@ def _score(row: pd.Series, title: str) -> Cell:
     return Cell(text, value, min(max(value, 0.0), 1.0))
 
 
-def by_label(subject: Subject, findings: Findings) -> list[Table]:
+def label_tables(integration: Integration, findings: Findings) -> list[Table]:
     """Scores of each type after the integration."""
     if findings.by_label is None:
         return []
-    frame = pd.DataFrame(findings.by_label.xs(subject.integrated))
+    frame = pd.DataFrame(findings.by_label.xs(integration.integrated))
     titles = [metric.title for metric in CATALOGUE if metric.title in frame and frame[metric.title].notna().any()]
-    columns = {"cells": ("cells", _COUNT), "batches": ("batches", _COUNT), **{title: (title, _TWO) for title in titles}}
-    return [_of("Scores of each type after the integration", frame, str(subject.label_key), columns)]
+    columns = {
+        "cells": ("cells", _count_cell),
+        "batches": ("batches", _count_cell),
+        **{title: (title, _two_digits_cell) for title in titles},
+    }
+    return [_make_table("Scores of each type after the integration", frame, str(integration.label_key), columns)]
 
 
-def changes(findings: Findings) -> list[Table]:
-    """States, control genes, and genes that moved most."""
-    found = findings.diagnosis
-    if found is None:
+def diagnosis_tables(findings: Findings) -> list[Table]:
+    """Results of `tl.diagnose`: states, control genes, and the genes with the largest changes."""
+    diagnosis = findings.diagnosis
+    if diagnosis is None:
         return []
     columns = {
-        "n_cells": ("cells", _COUNT), "markers": ("markers", _name), "kept": ("neighbours kept", _share),
-        "kept_again": ("a second measurement keeps", _share), "merged_with": ("merged with", _name),
-        "pulled_onto": ("pulled onto", _name), "split": ("split", _flag), "lost": ("lost", _flag),
+        "n_cells": ("cells", _count_cell), "markers": ("markers", _text_cell), "kept": ("neighbours kept", _percent_cell),
+        "kept_again": ("a second measurement keeps", _percent_cell), "merged_with": ("merged with", _text_cell),
+        "pulled_onto": ("pulled onto", _text_cell), "split": ("split", _flag_cell), "lost": ("lost", _flag_cell),
     }  # fmt: skip
-    tables = [_of("States: clusters within a batch that noise leaves apart", found.states, "batch: state", columns)]
-    if len(found.control_genes):
+    tables = [
+        _make_table(
+            "States: clusters within a batch that noise leaves apart", diagnosis.states, "batch: state", columns
+        )
+    ]
+    if len(diagnosis.control_genes):
         columns = {
-            "signal_before": ("signal before", _TWO), "signal_after": ("after", _TWO),
-            "variance_lost": ("variance lost", _share), "flagged": ("flagged", _flag),
+            "signal_before": ("signal before", _two_digits_cell), "signal_after": ("after", _two_digits_cell),
+            "variance_lost": ("variance lost", _percent_cell), "flagged": ("flagged", _flag_cell),
         }  # fmt: skip
-        tables.append(_of("Control genes", found.control_genes, "gene", columns))
-    if len(found.changes):
-        frame = found.changes.set_index("gene")
+        tables.append(_make_table("Control genes", diagnosis.control_genes, "gene", columns))
+    if len(diagnosis.changes):
+        frame = diagnosis.changes.set_index("gene")
         frame = frame.iloc[np.argsort(-frame["beyond"].abs().to_numpy(), kind="stable")]
         columns = {
-            "state": ("state", _name), "shift": ("shift", _TWO), "shift_of_batch": ("of its batch", _TWO), "beyond": ("beyond it", _TWO),
+            "state": ("state", _text_cell), "shift": ("shift", _two_digits_cell), "shift_of_batch": ("of its batch", _two_digits_cell), "beyond": ("beyond it", _two_digits_cell),
         }  # fmt: skip
         tables.append(
-            _of("Genes that moved most, log-normalised units", frame, "gene", columns, folded=True, most=_MOST_GENES)
+            _make_table(
+                "Genes that moved most, log-normalised units", frame, "gene", columns, folded=True, max_rows=_MAX_GENES
+            )
         )
     return tables
 
 
-def _flag(value: object) -> Cell:
+def _flag_cell(value: object) -> Cell:
     return Cell("yes" if value else "", "1" if value else "0")
 
 
-def parameters(subject: Subject, defaults: Mapping[str, Any]) -> list[Table]:
-    """Parameters of the model; those that are not the default are marked."""
-    if subject.record is None:
+def parameter_tables(integration: Integration, defaults: Mapping[str, Any]) -> list[Table]:
+    """Parameters of the model and their defaults."""
+    if integration.record is None:
         return []
     rows = []
-    for name, value in sorted(subject.record["params"].items()):
-        usual = defaults.get(name)
-        own = value != usual and name != "progress"
-        rows.append([_name(name), _name(value), _name(usual), _flag(own)])
+    for name, value in sorted(integration.record["params"].items()):
+        default = defaults.get(name)
+        is_changed = value != default and name != "progress"
+        rows.append([_text_cell(name), _text_cell(value), _text_cell(default), _flag_cell(is_changed)])
     return [
         Table("Parameters of the model", ["parameter", "value", "default", "changed"], [False] * 4, rows, folded=True)
     ]
 
 
-def versions(subject: Subject) -> list[Table]:
-    """Versions with which the integration was made."""
-    if subject.record is None:
+def version_tables(integration: Integration) -> list[Table]:
+    """Versions of packages at the integration."""
+    if integration.record is None:
         return []
-    rows = [[_name(name), _name(value)] for name, value in sorted(subject.record["versions"].items())]
+    rows = [[_text_cell(name), _text_cell(value)] for name, value in sorted(integration.record["versions"].items())]
     return [Table("Versions at the integration", ["package", "version"], [False, False], rows, folded=True)]

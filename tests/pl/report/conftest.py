@@ -7,8 +7,7 @@ import functools
 import pytest
 
 from scbatchnorm import metrics, pl
-from scbatchnorm.pl._report import compute as _findings
-from scbatchnorm.pl._report import figures as _pictures
+from scbatchnorm.pl._report import compute, page
 from tests.pl.report.made import Page, integrated
 
 
@@ -17,7 +16,7 @@ def reported(brief, tmp_path_factory):
     """An AnnData, the file of its report, and the page."""
     adata = integrated(brief())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_findings, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2))
+        patch.setattr(compute, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2))
         path = pl.report(
             adata, tmp_path_factory.mktemp("report") / "report.html", label_key="cell_type", progress=False
         )
@@ -27,7 +26,7 @@ def reported(brief, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Reports with few samples for intervals, and of the pictures only the cells: the others take seconds."""
-    monkeypatch.setattr(_findings, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2))
+    monkeypatch.setattr(compute, "evaluate", functools.partial(metrics.evaluate, n_bootstrap=2))
     for name in ("draw_composition", "draw_training"):
-        monkeypatch.setattr(_pictures, name, lambda _: [])
-    monkeypatch.setattr(_pictures, "draw_change", lambda *_: [])
+        monkeypatch.setattr(page, name, lambda _: [])
+    monkeypatch.setattr(page, "draw_change", lambda *_: [])

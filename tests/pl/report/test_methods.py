@@ -10,13 +10,13 @@ import pytest
 
 import scbatchnorm as sbn
 from scbatchnorm import pp
-from scbatchnorm.pl._report import inputs as _subject
-from scbatchnorm.pl._report import methods_text as _methods
+from scbatchnorm.pl._report.inputs import read_integration
+from scbatchnorm.pl._report.methods_text import write_call
 from tests.helpers import diagnosed
 
 
-def subject(adata, *, key=None, label_key=None):
-    return _subject.read(
+def integration(adata, *, key=None, label_key=None):
+    return read_integration(
         adata, key=key, use_rep=None, batch_key=None, label_key=label_key, unintegrated="X_pca", compare=()
     )
 
@@ -52,7 +52,7 @@ def test_the_call_makes_the_same_model(brief, case):
     pp.integrate(adata, options.pop("batch_key", "batch"), model=brief(n_hidden=12, rng=3), **options)
     key = options.get("key_added")
     record = adata.uns[key or "scbatchnorm"]
-    calls = _methods.call(subject(adata, key=key), "r.html", {}).splitlines()
+    calls = write_call(integration(adata, key=key), "r.html", {}).splitlines()
     assert calls[-1].startswith("sbn.pl.report(adata, 'r.html'")
     again = adata.copy()
     check = next(line for line in calls if "fingerprint" in line)
@@ -77,13 +77,13 @@ def test_several_strengths(brief, monkeypatch):
     monkeypatch.setitem(sbn.BatchNormAutoencoder.__init__.__kwdefaults__, "min_steps", 6)
     monkeypatch.setitem(sbn.BatchNormAutoencoder.__init__.__kwdefaults__, "n_epochs", 1)
     pp.integrate(adata, "batch", strength=[0, 0.5, 1], progress=False)
-    assert "strength=[0.0, 0.5, 1.0])" in _methods.call(subject(adata), "r.html", {})
+    assert "strength=[0.0, 0.5, 1.0])" in write_call(integration(adata), "r.html", {})
 
 
 def test_without_a_seed_nothing_is_promised(brief):
     adata = diagnosed.cells(n=12)
     pp.integrate(adata, "batch", model=brief(rng=np.random.default_rng(0)))
-    call = _methods.call(subject(adata), "r.html", {})
+    call = write_call(integration(adata), "r.html", {})
     assert "rng=None" in call
     assert "without a seed" in call
     assert "fingerprint" not in call
@@ -92,7 +92,7 @@ def test_without_a_seed_nothing_is_promised(brief):
 def test_options_of_the_report_are_in_its_call(brief):
     adata = diagnosed.cells(n=12)
     pp.integrate(adata, "batch", model=brief())
-    call = _methods.call(subject(adata, label_key="cell_type"), "r.html", {"covariate_keys": ["sex"], "title": None})
+    call = write_call(integration(adata, label_key="cell_type"), "r.html", {"covariate_keys": ["sex"], "title": None})
     assert call.endswith("sbn.pl.report(adata, 'r.html', label_key='cell_type', covariate_keys=['sex'])")
 
 

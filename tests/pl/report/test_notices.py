@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scbatchnorm.pl._report import compute as _findings
-from scbatchnorm.pl._report import inputs as _subject
-from scbatchnorm.pl._report import notices as _notices
+from scbatchnorm.pl._report.compute import Findings
+from scbatchnorm.pl._report.inputs import read_integration
+from scbatchnorm.pl._report.notices import collect_notices
 from scbatchnorm.pp._assessment.result import Assessment
 from scbatchnorm.tl._diagnosis.result import Diagnosis
 from tests.pl.report.made import integrated
@@ -36,61 +36,59 @@ def scores(**changed):
 
 
 @pytest.fixture(scope="module")
-def subject(brief):
+def integration(brief):
     adata = integrated(brief())
-    return _subject.read(
+    return read_integration(
         adata, key=None, use_rep=None, batch_key=None, label_key="cell_type", unintegrated="X_pca", compare=()
     )
 
 
-def found(subject, *, verdict="correct", diagnosis=NOTHING, undiagnosed="", table=None):
-    findings = _findings.Findings(
-        assessment(verdict), diagnosis, undiagnosed, scores() if table is None else table, None
-    )
-    return [(notice.level, notice.text) for notice in _notices.of(subject, findings)]
+def found(integration, *, verdict="correct", diagnosis=NOTHING, undiagnosed="", table=None):
+    findings = Findings(assessment(verdict), diagnosis, undiagnosed, scores() if table is None else table, None)
+    return [(notice.level, notice.text) for notice in collect_notices(integration, findings)]
 
 
-def changed(subject, **record):
-    return dataclasses.replace(subject, record={**subject.record, **record})
+def changed(integration, **record):
+    return dataclasses.replace(integration, record={**integration.record, **record})
 
 
-def test_nothing_to_warn_of(subject):
-    assert found(subject) == []
+def test_nothing_to_warn_of(integration):
+    assert found(integration) == []
 
 
-def test_confounded(subject):
-    assert found(subject, verdict="confounded")[0] == (
+def test_confounded(integration):
+    assert found(integration, verdict="confounded")[0] == (
         "warning", "The batch cannot be told from something else: Because confounded.",
     )  # fmt: skip
 
 
-def test_corrected_without_need(subject):
-    (notice,) = found(subject, verdict="none")
+def test_corrected_without_need(integration):
+    (notice,) = found(integration, verdict="none")
     assert notice == (
         "warning", "Batches were corrected with strength 1.00, although the uncorrected data show no need: Because none.",
     )  # fmt: skip
-    nothing_done = changed(subject, strength={"value": 0.0, "reason": "no effect beyond chance"})
+    nothing_done = changed(integration, strength={"value": 0.0, "reason": "no effect beyond chance"})
     assert found(nothing_done, verdict="none") == []
 
 
-def test_needed_and_not_corrected(subject):
-    nothing_done = changed(subject, strength={"value": 0.0, "reason": "set by the caller"})
+def test_needed_and_not_corrected(integration):
+    nothing_done = changed(integration, strength={"value": 0.0, "reason": "set by the caller"})
     (notice,) = found(nothing_done)
     assert notice == ("warning", "Nothing was corrected, although batches differ: set by the caller.")
 
 
-def test_too_far(subject):
+def test_too_far(integration):
     merged = dataclasses.replace(
         NOTHING, verdict="1 pair of states merged", reasons=("In x, A and B were put together.",)
     )
-    (notice,) = found(subject, diagnosis=merged)
+    (notice,) = found(integration, diagnosis=merged)
     assert notice[0] == "warning"
     assert "1 pair of states merged. In x, A and B were put together." in notice[1]
 
 
 @pytest.mark.parametrize(("stopped", "word"), [("interrupted", "interrupted before its end"), ("diverged", "diverged")])
-def test_training_that_did_not_end_well(subject, stopped, word):
-    (notice,) = found(changed(subject, stopped=stopped))
+def test_training_that_did_not_end_well(integration, stopped, word):
+    (notice,) = found(changed(integration, stopped=stopped))
     assert notice[0] == "warning"
     assert word in notice[1]
 
@@ -104,26 +102,26 @@ def test_training_that_did_not_end_well(subject, stopped, word):
     ],
     ids=["conservation", "total", "mixing"],
 )  # fmt: skip
-def test_scores_beyond_the_controls(subject, change, message):
-    (notice,) = found(subject, table=scores(**change))
+def test_scores_beyond_the_controls(integration, change, message):
+    (notice,) = found(integration, table=scores(**change))
     assert notice[0] == "warning"
     assert message in notice[1]
 
 
-def test_differences_within_intervals_are_no_warning(subject):
-    assert found(subject, table=scores(Bio=0.585, iLISI=0.865)) == []
+def test_differences_within_intervals_are_no_warning(integration):
+    assert found(integration, table=scores(Bio=0.585, iLISI=0.865)) == []
 
 
-def test_small_batches(subject):
-    adata = subject.adata.copy()
+def test_small_batches(integration):
+    adata = integration.adata.copy()
     few = np.array(["x"] * 100 + ["y"] * 28)
     adata.obs["batch"] = pd.Categorical(few)
-    (notice,) = found(dataclasses.replace(subject, adata=adata))
+    (notice,) = found(dataclasses.replace(integration, adata=adata))
     assert notice == ("warning", "Batches of fewer than 50 cells are aligned by few anchors: y (28).")
 
 
-def test_what_was_not_looked_at_is_noted_after_warnings(subject):
-    lacking = dataclasses.replace(subject, label_key=None)
+def test_what_was_not_looked_at_is_noted_after_warnings(integration):
+    lacking = dataclasses.replace(integration, label_key=None)
     notices = found(
         lacking,
         verdict="confounded",
@@ -137,10 +135,10 @@ def test_what_was_not_looked_at_is_noted_after_warnings(subject):
         assert words in text
 
 
-def test_other_versions_and_no_seed(subject):
-    versions = {**subject.record["versions"], "scbatchnorm": "0.0.9"}
-    params = {**subject.record["params"], "rng": None}
-    notices = found(changed(subject, versions=versions, params=params))
+def test_other_versions_and_no_seed(integration):
+    versions = {**integration.record["versions"], "scbatchnorm": "0.0.9"}
+    params = {**integration.record["params"], "rng": None}
+    notices = found(changed(integration, versions=versions, params=params))
     assert [level for level, _ in notices] == ["note", "note"]
     assert "scbatchnorm 0.0.9" in notices[0][1]
     assert "cannot be made again" in notices[1][1]
