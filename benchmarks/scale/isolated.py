@@ -85,11 +85,11 @@ def run(job: Job, rows: np.ndarray, *, timeout: float) -> Measured:
 
 def _opened(job: Job) -> AnnData:
     """The cells, as the method is to get them."""
-    from scbatchnorm._data import store_write as _sparse_store
+    from scbatchnorm._data.store_write import read_store
 
     path = Path(job.data)
     if not job.in_memory:
-        return _sparse_store.read(path)
+        return read_store(path)
     import anndata as ad
 
     adata = ad.read_zarr(path) if path.suffix == ".zarr" else ad.read_h5ad(path)

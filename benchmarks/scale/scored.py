@@ -12,7 +12,7 @@ from scipy import sparse
 
 from benchmarks.intervals import sample
 from scbatchnorm import metrics
-from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm._data.store_write import read_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ class Sample:
 
 def draw(store: Path, n_cells: int) -> Sample:
     """About `n_cells` cells, the same share of each type of each batch and at least one; always the same ones."""
-    adata = _sparse_store.read(store)
+    adata = read_store(store)
     strata = adata.obs["batch"].astype(str) + " | " + adata.obs["cell_type"].astype(str)
     rows = sample(strata, n_cells, np.random.default_rng(0))
     cells = ad.AnnData(_in_memory(adata, rows), obs=adata.obs.iloc[rows].copy(), var=adata.var.copy())

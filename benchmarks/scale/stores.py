@@ -9,7 +9,7 @@ import anndata as ad
 import scanpy as sc
 
 from scbatchnorm import datasets
-from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm._data.store_write import read_store, write_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +26,13 @@ def log_normalised(scratch: Path, n_cells: int, *, n_genes: int, n_batches: int,
         return path
     scratch.mkdir(parents=True, exist_ok=True)
     if counts.exists():
-        simulated = _sparse_store.read(counts)
+        simulated = read_store(counts)
     else:
         print(f"simulating {counts.name}", file=sys.stderr, flush=True)
         simulated = datasets.simulate_batches(n_cells, n_genes=n_genes, n_batches=n_batches, truth=False, store=counts)
     print(f"normalising {path.name}", file=sys.stderr, flush=True)
     annotation = ad.AnnData(obs=simulated.obs, var=simulated.var, uns=simulated.uns)
-    _sparse_store.write(path, annotation, _normalised(simulated))
+    write_store(path, annotation, _normalised(simulated))
     return path
 
 

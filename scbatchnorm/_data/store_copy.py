@@ -1,4 +1,8 @@
-"""Copies of AnnData stores with something added: expression goes from file to file, it may be larger than memory."""
+"""Copies of AnnData stores with something added: expression goes from file to file, it may be larger than memory.
+
+anndata writes what is added. Elements of the input are copied here: files as they are, and where the format changes array by
+array, for anndata's writers read an element as a whole.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 
-from scbatchnorm._data import store_read as _store
-from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm._data.store_read import StoreFiles, count_bytes
+from scbatchnorm._data.store_write import anndata_zarr_format, open_store
 from scbatchnorm._runtime.atomic_files import replace_atomically
 from scbatchnorm._runtime.progress import progress_bar
 
@@ -32,20 +36,20 @@ _SPARSE = ("csr_matrix", "csc_matrix")
 _COMPRESSED = 0.2
 
 
-def check_space(source: _store.Files, target: Path, *, name: str, more: int) -> None:
+def check_disk_space(source: StoreFiles, target: Path, *, name: str, more: int) -> None:
     """Raise OSError unless there is room for a copy of `source` at `target`, which `name` calls, with `more` bytes."""
     if source.path.suffix == target.suffix:
         needed: float = source.n_bytes
     else:
-        with _sparse_store.opened(source.path) as root:
-            needed = _store.n_bytes(root) * (_COMPRESSED if target.suffix == ".zarr" else 1)
+        with open_store(source.path) as root:
+            needed = count_bytes(root) * (_COMPRESSED if target.suffix == ".zarr" else 1)
     free = shutil.disk_usage(target.resolve().parent).free
     if needed + more > free:
         msg = f"the disk of {name} must have room for a copy of the input, about {(needed + more) / 1e9:.1f} GB; it has {free / 1e9:.1f} GB free."
         raise OSError(msg)
 
 
-def write(source: _store.Files, target: Path, added: Added, *, progress: bool | None = None) -> None:
+def copy_store(source: StoreFiles, target: Path, added: Added, *, progress: bool | None = None) -> None:
     """Write a copy of a store with more in it; `target` is whole in the end, or as it was before.
 
     Parameters
@@ -65,19 +69,19 @@ def write(source: _store.Files, target: Path, added: Added, *, progress: bool | 
     OSError
         Files of the source are gone or changed; the disk is full.
     """
-    source.check()
+    source.check_unchanged()
     with replace_atomically(target) as (new,):
         if source.path.suffix == target.suffix:
-            _copy(source, new, progress=progress)
-        with _changed(new) as root:
+            _copy_files(source, new, progress=progress)
+        with _open_for_writing(new) as root:
             if source.path.suffix != target.suffix:
                 _convert(source.path, root, progress=progress)
             for slot, elements in added.items():
-                _add(root, slot, elements)
-        source.check()
+                _add_elements(root, slot, elements)
+        source.check_unchanged()
 
 
-def _copy(source: _store.Files, new: Path, *, progress: bool | None) -> None:
+def _copy_files(source: StoreFiles, new: Path, *, progress: bool | None) -> None:
     """All files, one by one."""
     if new.suffix == ".zarr":
         with progress_bar(len(source.states), desc="copying", unit="file", progress=progress) as bar:
@@ -98,12 +102,12 @@ def _copy(source: _store.Files, new: Path, *, progress: bool | None) -> None:
 
 
 @contextlib.contextmanager
-def _changed(path: Path) -> Iterator[Any]:
+def _open_for_writing(path: Path) -> Iterator[Any]:
     """The root of a store that is written to, new or not."""
     if path.suffix == ".zarr":
         import zarr
 
-        new: dict[str, Any] = {} if path.exists() else {"zarr_format": _sparse_store.zarr_format()}
+        new: dict[str, Any] = {} if path.exists() else {"zarr_format": anndata_zarr_format()}
         with warnings.catch_warnings():
             # Version 3 does not know them yet, and anndata will write chunks in other files: nothing that users can act on.
             warnings.filterwarnings("ignore", message="Consolidated metadata|zarr v3 autosharding")
@@ -122,7 +126,7 @@ def _changed(path: Path) -> Iterator[Any]:
         raise OSError(msg) from error
 
 
-def _add(root: Any, slot: str, elements: Mapping[str, Any]) -> None:
+def _add_elements(root: Any, slot: str, elements: Mapping[str, Any]) -> None:
     """Write elements into a group of the root, and say so where it is a table."""
     if slot not in root:
         ad.io.write_elem(root, slot, {})
@@ -136,35 +140,35 @@ def _add(root: Any, slot: str, elements: Mapping[str, Any]) -> None:
 
 def _convert(source: Path, root: Any, *, progress: bool | None) -> None:
     """Write all elements of a store into an empty one of another format."""
-    with _sparse_store.opened(source) as old:
+    with open_store(source) as old:
         names = list(old)
-        _attributes(old, root)
+        _copy_attributes(old, root)
         with progress_bar(len(names), desc="converting", unit="element", progress=progress) as bar:
             for name in names:
-                _element(old[name], root, name)
+                _convert_element(old[name], root, name)
                 bar.update()
 
 
-def _element(old: Any, group: Any, name: str) -> None:
+def _convert_element(old: Any, group: Any, name: str) -> None:
     """Write an element into a group: tables and mappings part by part, numbers piece by piece."""
     kind = old.attrs.get("encoding-type", "")
     if kind in _GROUPS and (kind, old.attrs["encoding-version"]) != ("dataframe", "0.1.0"):
         new = group.require_group(name)
-        _attributes(old, new)
+        _copy_attributes(old, new)
         for part in old:
-            _element(old[part], new, part)
+            _convert_element(old[part], new, part)
     elif kind in _SPARSE:
         new = group.create_group(name)
-        _attributes(old, new)
+        _copy_attributes(old, new)
         for part in ("data", "indices", "indptr"):
-            _array(old[part], new, part)
+            _convert_array(old[part], new, part)
     elif kind == "array" and old.ndim and old.dtype.kind in "fiub":
-        _attributes(old, _array(old, group, name))
+        _copy_attributes(old, _convert_array(old, group, name))
     else:
         ad.io.write_elem(group, name, ad.io.read_elem(old))
 
 
-def _array(old: Any, group: Any, name: str) -> Any:
+def _convert_array(old: Any, group: Any, name: str) -> Any:
     """Write numbers, a few megabytes at once; returns the new array."""
     row = max(math.prod(old.shape[1:]) * old.dtype.itemsize, 1)
     n_rows = max(_PIECE // row, 1)
@@ -186,7 +190,7 @@ def _is_zarr(group: Any) -> bool:
     return isinstance(group, zarr.Group)
 
 
-def _attributes(old: Any, new: Any) -> None:
+def _copy_attributes(old: Any, new: Any) -> None:
     """What is said about an element; HDF5 has arrays there, zarr lists."""
     # All at first: h5py holds its lock in between, which what zarr's threads clear away waits for.
     for name, value in dict(old.attrs).items():

@@ -12,8 +12,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data import store_write as _sparse_store
 from scbatchnorm._data.blocks import ROWS
+from scbatchnorm._data.store_write import open_store, require_dask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BLOCKS = ("csr_matrix", "array")
 
 
-def opened(
+def open_lazily(
     path: Path, *, batch_keys: Sequence[str] = (), layer: str | None = None, use_rep: str | None = None
 ) -> AnnData:
     """What an integration needs of a store: expression as a Dask array in blocks of `ROWS` cells, the rest in memory.
@@ -52,24 +52,26 @@ def opened(
     ImportError
         Dask is missing.
     """
-    with _sparse_store.opened(path) as root:
-        obs, var = _columns(root["obs"], batch_keys), ad.io.read_elem(root["var"])
+    with open_store(path) as root:
+        obs, var = _read_columns(root["obs"], batch_keys), ad.io.read_elem(root["var"])
         if use_rep is not None:
-            adata = _annotated(obs, var)
-            adata.obsm[use_rep] = ad.io.read_elem(_part(root, "obsm", use_rep, "use_rep"))
+            adata = _make_adata(obs, var)
+            adata.obsm[use_rep] = ad.io.read_elem(_find_element(root, "obsm", use_rep, "use_rep"))
             return adata
         if layer is not None:
-            adata = _annotated(obs, var)
-            adata.layers[layer] = _blocks(_part(root, "layers", layer, "layer"), f"layers[{layer!r}]", path)
+            adata = _make_adata(obs, var)
+            adata.layers[layer] = _open_blocks(
+                _find_element(root, "layers", layer, "layer"), f"layers[{layer!r}]", path
+            )
             return adata
-        return _annotated(obs, var, _blocks(root["X"], "X", path) if _has_x(root) else None)
+        return _make_adata(obs, var, _open_blocks(root["X"], "X", path) if _has_x(root) else None)
 
 
 def _has_x(root: Any) -> bool:
     return "X" in root and root["X"].attrs.get("encoding-type") != "null"
 
 
-def _part(root: Any, slot: str, key: str, parameter: str) -> Any:
+def _find_element(root: Any, slot: str, key: str, parameter: str) -> Any:
     """An element of `obsm` or `layers`, which a parameter names."""
     there = sorted(root[slot]) if slot in root else []
     if key not in there:
@@ -78,7 +80,7 @@ def _part(root: Any, slot: str, key: str, parameter: str) -> Any:
     return root[slot][key]
 
 
-def _columns(obs: Any, names: Sequence[str]) -> pd.DataFrame:
+def _read_columns(obs: Any, names: Sequence[str]) -> pd.DataFrame:
     """Columns of `obs`, with rows as an index: the names of millions of cells would take as much memory as much else."""
     if obs.attrs["encoding-version"] == "0.1.0":  # categories are elsewhere
         return ad.io.read_elem(obs)[list(names)].reset_index(drop=True)
@@ -93,7 +95,7 @@ def _columns(obs: Any, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: ad.io.read_elem(obs[name]) for name in names}, index=pd.RangeIndex(index.shape[0]))
 
 
-def _annotated(obs: pd.DataFrame, var: pd.DataFrame, X: Any = None) -> AnnData:
+def _make_adata(obs: pd.DataFrame, var: pd.DataFrame, X: Any = None) -> AnnData:
     """An AnnData that keeps the index of `obs`, of which a new one makes words."""
     words = pd.Index(np.full(len(obs), "", dtype=object))
     with ad.settings.override(check_uniqueness=False):
@@ -102,9 +104,9 @@ def _annotated(obs: pd.DataFrame, var: pd.DataFrame, X: Any = None) -> AnnData:
     return adata
 
 
-def _blocks(elem: Any, name: str, path: Path) -> Any:
+def _open_blocks(elem: Any, name: str, path: Path) -> Any:
     """A matrix of a store as a Dask array, in chunks as `_blocks` reads them."""
-    _sparse_store.require_dask("a store that is larger than memory")
+    require_dask("a store that is larger than memory")
     encoding = elem.attrs.get("encoding-type", "")
     if encoding not in _BLOCKS:
         how = "gene by gene (CSC)" if encoding == "csc_matrix" else f"as {encoding or 'something unknown'}"
@@ -123,49 +125,49 @@ def _blocks(elem: Any, name: str, path: Path) -> Any:
     return ad.experimental.read_elem_lazy(elem, chunks=(min(ROWS, n_cells), n_genes))
 
 
-def is_current(root: Any) -> bool:
+def is_current_format(root: Any) -> bool:
     """Whether it is a store as anndata has written them since 2020."""
     return root["obs"].attrs.get("encoding-type") == "dataframe"
 
 
-def is_in_blocks(root: Any, layer: str | None) -> bool:
+def has_row_blocks(root: Any, layer: str | None) -> bool:
     """Whether expression can be read from a store block by block."""
     elem = root["X"] if layer is None and "X" in root else root.get(f"layers/{layer}")
     return elem is not None and elem.attrs.get("encoding-type") in _BLOCKS
 
 
-def size(root: Any) -> int:
+def count_expression_bytes(root: Any) -> int:
     """Bytes that the expression of a store takes in memory: `X`, all layers and `raw`."""
-    return sum(n_bytes(root[name]) for name in ("X", "layers", "raw") if name in root)
+    return sum(count_bytes(root[name]) for name in ("X", "layers", "raw") if name in root)
 
 
-def n_bytes(elem: Any) -> int:
+def count_bytes(elem: Any) -> int:
     """Bytes of all arrays of an element, uncompressed."""
     if hasattr(elem, "shape"):
         return math.prod(elem.shape) * elem.dtype.itemsize if elem.ndim else 0
-    return sum(n_bytes(elem[name]) for name in elem)
+    return sum(count_bytes(elem[name]) for name in elem)
 
 
 @dataclass(frozen=True)
-class Files:
+class StoreFiles:
     """The files of a store as they were, by which one notices that some are gone, which zarr takes for zeros."""
 
     path: Path
     states: dict[str, tuple[int, int]]  # size and time of the last change
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def snapshot(cls, path: Path) -> Self:
         """Those that are there."""
-        return cls(path, {name: (found.st_size, found.st_mtime_ns) for name, found in _files(path)})
+        return cls(path, {name: (status.st_size, status.st_mtime_ns) for name, status in _list_files(path)})
 
     @property
     def n_bytes(self) -> int:
         """Bytes on the disk."""
         return sum(n for n, _ in self.states.values())
 
-    def check(self) -> None:
+    def check_unchanged(self) -> None:
         """Raise OSError if files are gone, or are others than they were."""
-        now = dict.fromkeys(self.states) | (Files.of(self.path).states if self.path.exists() else {})
+        now = dict.fromkeys(self.states) | (StoreFiles.snapshot(self.path).states if self.path.exists() else {})
         changed = [name for name, state in self.states.items() if now[name] != state]
         if changed:
             what = "gone" if now[changed[0]] is None else "changed"
@@ -173,7 +175,7 @@ class Files:
             raise OSError(msg)
 
 
-def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _list_files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
     """All files below `path`, or itself, by their places in it."""
     if not path.is_dir():
         yield path.name, path.stat()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
 import numpy as np
+from scipy import sparse
 from scipy.sparse import get_index_dtype
 
 from scbatchnorm._data.blocks import ROWS
@@ -19,15 +20,15 @@ from scbatchnorm._runtime.atomic_files import check_output_path, replace_atomica
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from scipy import sparse
-
 # Values that are compressed together, 4 MB as float32; h5ad is not compressed, and readers cache 1 MB of it.
 _CHUNK_ZARR = 2**20
 _CHUNK_H5AD = 2**17
+# Chunks that are appended at once.
+_CHUNKS_APPENDED = 4
 SUFFIXES = (".zarr", ".h5ad")
 
 
-def check_target(name: str, path: str | Path) -> Path:
+def check_store_path(name: str, path: str | Path) -> Path:
     """Path of a store that is to be written.
 
     Raises
@@ -63,7 +64,7 @@ def require_dask(name: str) -> None:
         raise ImportError(msg) from error
 
 
-def write(path: Path, annotation: ad.AnnData, blocks: Iterable[Mapping[str, sparse.csr_matrix]]) -> None:
+def write_store(path: Path, annotation: ad.AnnData, blocks: Iterable[Mapping[str, sparse.csr_matrix]]) -> None:
     """Write an AnnData whose expression comes in blocks; `path` is whole in the end, or it is not there.
 
     Parameters
@@ -76,39 +77,39 @@ def write(path: Path, annotation: ad.AnnData, blocks: Iterable[Mapping[str, spar
         Consecutive cells, with all genes: CSR for the element `"X"` and for layers, `"layers/name"`; the same elements
         and types of values in all blocks.
     """
-    with replace_atomically(path) as (new,), _created(new) as (root, check):
+    with replace_atomically(path) as (new,), _create_store(new) as (root, check):
         ad.io.write_elem(root, "/", annotation)
         for missing in ("raw", "X"):  # written as missing, which older readers of h5ad do not know
             if missing in root:
                 del root[missing]
-        matrices: dict[str, _Rows] = {}
+        matrices: dict[str, _MatrixWriter] = {}
         for block in blocks:
             for name, rows in block.items():
                 if name not in matrices:
-                    matrices[name] = _Rows(root, name, rows, n_cells=annotation.n_obs)
+                    matrices[name] = _MatrixWriter(root, name)
                 matrices[name].append(rows)
             check()
         for matrix in matrices.values():
             matrix.close()
 
 
-def read(path: Path) -> ad.AnnData:
+def read_store(path: Path) -> ad.AnnData:
     """A store that `write` made, annotation in memory and expression as Dask arrays of CSR blocks."""
-    with opened(path) as root:
+    with open_store(path) as root:
         annotation = {name: ad.io.read_elem(root[name]) for name in ("obs", "var", "uns")}
-    return with_expression(path, ad.AnnData(**annotation))
+    return attach_expression(path, ad.AnnData(**annotation))
 
 
-def with_expression(path: Path, annotation: ad.AnnData) -> ad.AnnData:
+def attach_expression(path: Path, annotation: ad.AnnData) -> ad.AnnData:
     """The annotation, and the expression of a store as Dask arrays of CSR blocks."""
-    with opened(path) as root:
-        layers = {name: _lazy_rows(root["layers"][name]) for name in root["layers"]}
+    with open_store(path) as root:
+        layers = {name: _open_matrix(root["layers"][name]) for name in root["layers"]}
         return ad.AnnData(
-            _lazy_rows(root["X"]), obs=annotation.obs, var=annotation.var, uns=annotation.uns, layers=layers
+            _open_matrix(root["X"]), obs=annotation.obs, var=annotation.var, uns=annotation.uns, layers=layers
         )
 
 
-def _lazy_rows(group: Any) -> Any:
+def _open_matrix(group: Any) -> Any:
     """One matrix; a Dask block holds about as many values as the file's chunks, so that few are read twice."""
     n_cells, n_genes = group.attrs["shape"]
     # A power of two, so that blocks of `_blocks` consist of whole ones.
@@ -119,7 +120,7 @@ def _lazy_rows(group: Any) -> Any:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_store(path: Path) -> Iterator[Any]:
     """The root of a store, for reading."""
     if path.suffix == ".zarr":
         import zarr
@@ -132,27 +133,29 @@ def opened(path: Path) -> Iterator[Any]:
             yield root
 
 
-def zarr_format() -> Literal[2, 3]:
+def anndata_zarr_format() -> Literal[2, 3]:
     """The version of the zarr format that anndata writes: a setting up to 0.13, which deprecates it."""
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         return getattr(ad.settings, "zarr_write_format", 3)
 
 
 @contextlib.contextmanager
-def _created(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
+def _create_store(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
     """The root of a new store, in the version of the format that anndata writes; and what raises if writing has failed."""
     if path.suffix == ".zarr":
         import zarr
 
-        root = zarr.open_group(path, mode="w-", zarr_format=zarr_format())
-        yield root, lambda: None
+        root = zarr.open_group(path, mode="w-", zarr_format=anndata_zarr_format())
+        # Chunks of zeros as well, so that a file that is missing is a loss.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            yield root, lambda: None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")  # version 3 does not know it yet
             zarr.consolidate_metadata(root.store)
     else:
         import h5py
 
-        with _Sink(path, "w+b") as sink:
+        with _BufferedFile(path, "w+b") as sink:
             try:
                 with h5py.File(sink, "w") as root:
                     yield root, sink.check
@@ -162,10 +165,11 @@ def _created(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
             sink.check()
 
 
-class _Sink(io.FileIO):
-    """A file of HDF5, which does not bear that writing fails: that is to be asked for.
+class _BufferedFile(io.FileIO):
+    """A file for HDF5 whose writes never fail; `check` raises the first error.
 
-    What could not be written is kept and can be read, for HDF5 crashes on what it reads otherwise.
+    After a failed write HDF5 cannot close the file, and crashes the process later. What could not be written is therefore kept in
+    memory, from where HDF5 can read it, until `check` is called. Neither h5py nor anndata has anything for this.
     """
 
     _error: OSError | None = None
@@ -176,7 +180,7 @@ class _Sink(io.FileIO):
         self._end = 0
 
     def check(self) -> None:
-        """Raise what went wrong; nothing has been written since."""
+        """Raise the first error; nothing was written after it."""
         if self._error is not None:
             raise self._error
 
@@ -219,68 +223,44 @@ class _Sink(io.FileIO):
             return self._end
 
 
-class _Rows:
-    """A CSR matrix in a store that blocks of rows are appended to."""
+class _MatrixWriter:
+    """A CSR matrix in a store, to which anndata appends blocks of rows.
 
-    def __init__(self, root: Any, name: str, rows: sparse.csr_matrix, *, n_cells: int) -> None:
-        """`rows` gives the number of columns and the types of what will be appended; `n_cells` is a bound."""
-        self._group = root.create_group(name)
-        self._group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
-        self._shape = (0, rows.shape[1])
-        most = n_cells * rows.shape[1]
-        self._data = _Vector(self._group, "data", rows.data.dtype, most=most)
-        self._indices = _Vector(self._group, "indices", rows.indices.dtype, most=most)
-        self._indptr = [np.zeros(1, dtype=np.int64)]  # kept: its type depends on the number of values
+    Blocks are collected until they hold a few chunks of values, for each call of anndata's `append` writes the last chunk anew.
+    """
+
+    def __init__(self, root: Any, name: str) -> None:
+        """`name` is `"X"`, or `"layers/name"`."""
+        slot, _, layer = name.partition("/")
+        self._parent, self._key = (root.require_group(slot), layer) if layer else (root, name)
+        self._in_zarr = hasattr(root, "create_array")
+        self._chunk = _CHUNK_ZARR if self._in_zarr else _CHUNK_H5AD
+        self._blocks: list[sparse.csr_matrix] = []
+        self._n_values = 0
 
     def append(self, rows: sparse.csr_matrix) -> None:
-        self._indptr.append(self._data.length + rows.indptr[1:].astype(np.int64))
-        self._data.append(rows.data)
-        self._indices.append(rows.indices)
-        self._shape = (self._shape[0] + rows.shape[0], self._shape[1])
+        self._blocks.append(rows)
+        self._n_values += rows.nnz
+        if self._n_values >= _CHUNKS_APPENDED * self._chunk:
+            self._write()
+
+    def _write(self) -> None:
+        rows = sparse.vstack(self._blocks, format="csr")
+        self._blocks, self._n_values = [], 0
+        if self._key in self._parent:
+            ad.io.sparse_dataset(self._parent[self._key], should_cache_indptr=False).append(rows)
+            return
+        # With 64 bits, for it is not known yet how many values there will be.
+        options: dict[str, Any] = {"chunks": (min(self._chunk, max(rows.nnz, 1)),), "indptr_dtype": np.int64}
+        if self._in_zarr:
+            options["shards"] = None  # a shard would be written anew by each append
+        ad.io.write_elem(self._parent, self._key, rows, dataset_kwargs=options)
 
     def close(self) -> None:
-        values = np.concatenate(self._indptr)
-        # As scipy has it, 64 bits for more than 2^31 values.
-        dtype = get_index_dtype(maxval=int(values[-1]))
-        indptr = _Vector(self._group, "indptr", dtype, most=values.size)
-        indptr.append(values.astype(dtype))
-        for vector in (self._data, self._indices, indptr):
-            vector.close()
-        self._group.attrs["shape"] = self._shape
-
-
-class _Vector:
-    """An array in a store that grows; chunks are written once, when they are full."""
-
-    def __init__(self, group: Any, name: str, dtype: np.dtype, *, most: int) -> None:
-        import zarr
-
-        self.length = 0
-        self._waiting: list[np.ndarray] = []
-        in_zarr = isinstance(group, zarr.Group)
-        self._chunk = min(_CHUNK_ZARR if in_zarr else _CHUNK_H5AD, max(most, 1))
-        if in_zarr:
-            # Zeros are written, so that a file that is missing is a loss.
-            self._array = group.create_array(
-                name, shape=(0,), chunks=(self._chunk,), dtype=dtype, config={"write_empty_chunks": True}
-            )
-        else:
-            self._array = group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(self._chunk,), dtype=dtype)
-
-    def append(self, values: np.ndarray) -> None:
-        self._waiting.append(values)
-        self.length += values.size
-        if self.length - self._array.shape[0] >= self._chunk:
-            self._write(self.length - self.length % self._chunk)
-
-    def close(self) -> None:
-        self._write(self.length)
-
-    def _write(self, stop: int) -> None:
-        """Write what is waiting, up to the value number `stop`."""
-        start = self._array.shape[0]
-        values = np.concatenate(self._waiting) if self._waiting else np.empty(0)
-        if stop > start:
-            self._array.resize((stop,))
-            self._array[start:stop] = values[: stop - start]
-        self._waiting = [values[stop - start :]]
+        """Write what is left, and `indptr` in the type that scipy has for so many values."""
+        if self._blocks:
+            self._write()
+        group = self._parent[self._key]
+        indptr = group["indptr"][:]
+        del group["indptr"]
+        group["indptr"] = indptr.astype(get_index_dtype(maxval=int(indptr[-1])))

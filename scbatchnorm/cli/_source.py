@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scbatchnorm._data.store_read import Files
+    from scbatchnorm._data.store_read import StoreFiles
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +33,17 @@ class Source:
     """Cells, and the files that they were read from if not all of them are in memory."""
 
     adata: AnnData
-    files: Files | None
+    files: StoreFiles | None
 
     def write(self, target: Path, added: Mapping[str, Sequence[str]]) -> None:
         """All of the file with what was `added`, the keys of each part of the AnnData."""
         if self.files is None:
             _files.write(self.adata, target)
             return
-        from scbatchnorm._data import store_copy as _store_copy
+        from scbatchnorm._data.store_copy import copy_store
 
         parts = {slot: {key: getattr(self.adata, slot)[key] for key in keys} for slot, keys in added.items()}
-        _store_copy.write(self.files, target, parts)
+        copy_store(self.files, target, parts)
 
 
 def read(
@@ -73,22 +73,22 @@ def read(
     """
     if not (_is_large(path, layer, whole=whole) if lazy is None else lazy):
         return Source(_files.read(path), None)
-    from scbatchnorm._data import store_copy as _store_copy
-    from scbatchnorm._data import store_read as _store
+    from scbatchnorm._data.store_copy import check_disk_space
+    from scbatchnorm._data.store_read import StoreFiles, is_current_format, open_lazily
 
     with _files.opened(path) as root:
-        old = not _store.is_current(root)
+        old = not is_current_format(root)
     if old:
         msg = f"{path} was written before 2020 and cannot be read in blocks. Write it again with anndata, or read all of it into memory: --no-lazy."
         raise ValueError(msg)
-    files = _store.Files.of(path.resolve())
+    files = StoreFiles.snapshot(path.resolve())
     try:
         with _files.undamaged(path):
-            adata = _store.opened(files.path, batch_keys=batch_keys, layer=layer, use_rep=use_rep)
+            adata = open_lazily(files.path, batch_keys=batch_keys, layer=layer, use_rep=use_rep)
     except OSError as error:
         msg = f"input cannot be read: {path} ({error})."
         raise OSError(msg) from error
-    _store_copy.check_space(files, target, name="-o/--output", more=_RESULTS * adata.n_obs)
+    check_disk_space(files, target, name="-o/--output", more=_RESULTS * adata.n_obs)
     logger.info("expression stays in %s and is read in blocks", path)
     return Source(adata, files)
 
@@ -98,13 +98,13 @@ def _is_large(path: Path, layer: str | None, *, whole: bool) -> bool:
     available = _memory.available()
     if available is None:
         return False
-    from scbatchnorm._data import store_read as _store
+    from scbatchnorm._data.store_read import count_expression_bytes, has_row_blocks, is_current_format
 
     with _files.opened(path) as root:
-        if not _store.is_current(root):
+        if not is_current_format(root):
             return False
-        lazily = not whole and _store.is_in_blocks(root, layer) and importlib.util.find_spec("dask") is not None
-        return _store.size(root) > available * (_SHARE if lazily else 1)
+        lazily = not whole and has_row_blocks(root, layer) and importlib.util.find_spec("dask") is not None
+        return count_expression_bytes(root) > available * (_SHARE if lazily else 1)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm._data.store_write import attach_expression, check_store_path, write_store
 from scbatchnorm.datasets._simulation import (
     draw_cells,
     draw_counts,
@@ -123,7 +123,7 @@ def simulate_batches(
             f"types. Got {n_cells}."
         )
         raise ValueError(msg)
-    path = None if store is None else _sparse_store.check_target("store", store)
+    path = None if store is None else check_store_path("store", store)
 
     # Independent streams: the truth stays the same whatever the effects are.
     rng_cells, rng_effects, rng_dropout = np.random.default_rng(rng).spawn(3)
@@ -148,8 +148,8 @@ def simulate_batches(
         simulation["rng"] = int(rng)
     annotation = _make_annotation(batch, cell_type, simulation)
     if path is not None:
-        _sparse_store.write(path, annotation, blocks)
-        return _sparse_store.with_expression(path, annotation)
+        write_store(path, annotation, blocks)
+        return attach_expression(path, annotation)
     in_memory = list(blocks)
     matrices = {name: sparse.vstack([block[name] for block in in_memory], format="csr") for name in in_memory[0]}
     layers = {"truth": matrices["layers/truth"]} if truth else {}

@@ -13,8 +13,8 @@ from anndata.tests.helpers import assert_equal
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder, pp
-from scbatchnorm._data import store_read as _store
 from scbatchnorm._data.blocks import ROWS
+from scbatchnorm._data.store_read import count_expression_bytes
 from scbatchnorm._method.training.trainer import Trainer
 from scbatchnorm._persistence import checkpoint as _checkpoint
 from scbatchnorm._persistence.container import write_container
@@ -91,7 +91,7 @@ def test_lazily_and_in_memory(stores, tmp_path, capsys, suffix, other, options):
 @pytest.mark.usefixtures("briefly")
 def test_lazily_where_memory_is_short(stores, tmp_path, capsys, monkeypatch):
     with h5py.File(stores["h5ad"]) as root:
-        size = _store.size(root)
+        size = count_expression_bytes(root)
     for available, lazily in [(4 * size, False), (4 * size - 1, True), (None, False)]:
         monkeypatch.setattr(_memory, "available", lambda available=available: available)
         assert integrate(stores["h5ad"], tmp_path / "out.h5ad", "-v", "--overwrite", "--strength", "0") == 0
@@ -237,7 +237,7 @@ def test_killed_runs_go_on(stores, tmp_path, monkeypatch, caplog, when):
         patched.setattr("scbatchnorm._persistence.checkpoint.write_container", killing)
         patched.setattr(_checkpoint, "_OFTEN", 0.0)
         if when == "writing":
-            patched.setattr("scbatchnorm._data.store_copy._add", killed)
+            patched.setattr("scbatchnorm._data.store_copy._add_elements", killed)
         with pytest.raises(Killed):
             integrate(stores["h5ad"], tmp_path / "out.h5ad", *options)
         assert not (tmp_path / "out.h5ad").exists()

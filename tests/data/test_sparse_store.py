@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm._data import store_write
 from scbatchnorm._data.blocks import ROWS
+from scbatchnorm._data.store_write import check_store_path, open_store, read_store, write_store
 from scbatchnorm.datasets import simulate_batches
 from tests.helpers.processes import run_python
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SUFFIXES = list(_sparse_store.SUFFIXES)
+SUFFIXES = list(store_write.SUFFIXES)
 READERS = {".zarr": ad.read_zarr, ".h5ad": ad.read_h5ad}
 
 
@@ -70,10 +71,10 @@ def test_blocks_of_any_size_make_the_whole(tmp_path_factory, data):
             "scbatchnorm._runtime.atomic_files._synchronise", lambda path: None
         )  # seconds, for chunks are files
         chunk = data.draw(st.integers(5, 60))
-        patch.setattr(_sparse_store, "_CHUNK_ZARR", chunk)
-        patch.setattr(_sparse_store, "_CHUNK_H5AD", chunk)
-        _sparse_store.write(path, annotation(n_cells), blocks(X, edges))
-        lazy = _sparse_store.read(path)
+        patch.setattr(store_write, "_CHUNK_ZARR", chunk)
+        patch.setattr(store_write, "_CHUNK_H5AD", chunk)
+        write_store(path, annotation(n_cells), blocks(X, edges))
+        lazy = read_store(path)
     whole = READERS[suffix](path)
     for adata in (whole, lazy.to_memory()):
         same(adata.X, X)
@@ -87,7 +88,7 @@ def test_blocks_of_any_size_make_the_whole(tmp_path_factory, data):
 def test_it_is_what_anndata_writes(suffix, tmp_path):
     """The same groups and attributes, the same types of arrays: whatever reads the one reads the other."""
     X = matrix(30)
-    _sparse_store.write(tmp_path / f"ours{suffix}", annotation(30), blocks(X, [11]))
+    write_store(tmp_path / f"ours{suffix}", annotation(30), blocks(X, [11]))
     theirs = annotation(30)
     theirs.X, theirs.layers["twice"] = X, X * 2
     (theirs.write_zarr if suffix == ".zarr" else theirs.write_h5ad)(tmp_path / f"theirs{suffix}")
@@ -99,7 +100,7 @@ def test_it_is_what_anndata_writes(suffix, tmp_path):
             attributes = {word: str(value) for word, value in element.attrs.items()}
             found[key] = (attributes, getattr(element, "dtype", None), getattr(element, "shape", None))
 
-        with _sparse_store.opened(tmp_path / f"{name}{suffix}") as root:
+        with open_store(tmp_path / f"{name}{suffix}") as root:
             if suffix == ".zarr":
                 assert root.metadata.consolidated_metadata is not None
                 found["format"] = root.metadata.zarr_format
@@ -121,7 +122,7 @@ def test_it_is_what_anndata_writes(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_anndata_reads_it_lazily(suffix, tmp_path):
     X = matrix(30)
-    _sparse_store.write(tmp_path / f"x{suffix}", annotation(30), blocks(X, [11]))
+    write_store(tmp_path / f"x{suffix}", annotation(30), blocks(X, [11]))
     same(ad.experimental.read_lazy(tmp_path / f"x{suffix}").to_memory().X, X)
 
 
@@ -130,7 +131,7 @@ def test_anndata_reads_it_lazily(suffix, tmp_path):
 def test_version_3_of_zarr_where_anndata_is_told_to_write_it(tmp_path):
     X = matrix(30)
     with ad.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
-        _sparse_store.write(tmp_path / "x.zarr", annotation(30), blocks(X, [11]))
+        write_store(tmp_path / "x.zarr", annotation(30), blocks(X, [11]))
     assert zarr.open_group(tmp_path / "x.zarr", mode="r").metadata.zarr_format == 3
     same(ad.read_zarr(tmp_path / "x.zarr").X, X)
 
@@ -139,14 +140,14 @@ def test_more_values_than_32_bits_count(tmp_path):
     """The first values are not written: zarr takes for 0 what is not there."""
     root: Any = zarr.open_group(tmp_path / "x.zarr", mode="w", zarr_format=2)
     last = sparse.csr_matrix(np.array([[0, 5, 0, 6]], dtype=np.float32))
-    rows = _sparse_store._Rows(root, "X", last, n_cells=2**31)
-    for vector in (rows._data, rows._indices):
-        vector._array.resize((2**31,))
-        vector.length = 2**31
-    rows._indptr.append(np.array([2**31]))
-    rows._shape = (1, 4)
-    rows.append(last)
-    rows.close()
+    writer = store_write._MatrixWriter(root, "X")
+    writer.append(last)
+    writer._write()
+    for name in ("data", "indices"):
+        root["X"][name].resize((2**31,))
+    root["X/indptr"][1] = 2**31
+    writer.append(last)
+    writer.close()
     assert root["X"]["indptr"].dtype == np.int64
     assert root["X"]["indptr"][:].tolist() == [0, 2**31, 2**31 + 2]
     np.testing.assert_array_equal(ad.io.sparse_dataset(root["X"])[1:2].toarray(), last.toarray())
@@ -155,16 +156,16 @@ def test_more_values_than_32_bits_count(tmp_path):
 def test_blocks_of_dask_fit_blocks_of_the_package(tmp_path, monkeypatch):
     n_cells = ROWS + 100
     X = matrix(n_cells, 2)
-    _sparse_store.write(tmp_path / "x.zarr", annotation(n_cells, 2), [{"X": X}])
-    assert _sparse_store.read(tmp_path / "x.zarr").X.chunks == ((ROWS, 100), (2,))
-    monkeypatch.setattr(_sparse_store, "_CHUNK_ZARR", X.nnz // 20)
-    rows = _sparse_store.read(tmp_path / "x.zarr").X.chunks[0]
+    write_store(tmp_path / "x.zarr", annotation(n_cells, 2), [{"X": X}])
+    assert read_store(tmp_path / "x.zarr").X.chunks == ((ROWS, 100), (2,))
+    monkeypatch.setattr(store_write, "_CHUNK_ZARR", X.nnz // 20)
+    rows = read_store(tmp_path / "x.zarr").X.chunks[0]
     assert set(rows[:-1]) == {512}  # dividing 8192; with less than twice the values of a chunk, where 1024 has more
 
 
 def test_zeros_are_written(tmp_path):
     """What zarr does not find it takes for zeros: readers that look for missing files find all of them."""
-    _sparse_store.write(tmp_path / "x.zarr", annotation(3), [{"X": sparse.csr_matrix((3, 7), dtype=np.float32)}])
+    write_store(tmp_path / "x.zarr", annotation(3), [{"X": sparse.csr_matrix((3, 7), dtype=np.float32)}])
     indptr: Any = zarr.open_group(tmp_path / "x.zarr", mode="r")["X/indptr"]
     assert indptr.nchunks_initialized == indptr.nchunks == 1
 
@@ -180,7 +181,7 @@ def test_what_fails_leaves_nothing(suffix, tmp_path):
         raise Failure
 
     with pytest.raises(Failure):
-        _sparse_store.write(tmp_path / f"x{suffix}", annotation(20), failing())
+        write_store(tmp_path / f"x{suffix}", annotation(20), failing())
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +234,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 
 def test_targets(tmp_path):
     def check(path: Any) -> Path:
-        return _sparse_store.check_target("store", path)
+        return check_store_path("store", path)
 
     assert check(str(tmp_path / "x.zarr")) == tmp_path / "x.zarr"
     with pytest.raises(TypeError, match=r"store must be a path or None; got int\."):

@@ -14,8 +14,14 @@ import pytest
 import zarr
 from scipy import sparse
 
-from scbatchnorm._data import store_read as _store
 from scbatchnorm._data.blocks import ROWS
+from scbatchnorm._data.store_read import (
+    StoreFiles,
+    count_expression_bytes,
+    has_row_blocks,
+    is_current_format,
+    open_lazily,
+)
 from tests.helpers.chunks import a_chunk
 
 SUFFIXES = [".zarr", ".h5ad"]
@@ -54,7 +60,7 @@ def stores(cells, tmp_path_factory):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_opened(cells, stores, suffix):
-    found = _store.opened(stores[suffix], batch_keys=["word", "batch", "day"])
+    found = open_lazily(stores[suffix], batch_keys=["word", "batch", "day"])
     assert list(found.obs) == ["word", "batch", "day"]
     for name in found.obs:
         np.testing.assert_array_equal(found.obs[name], cells.obs[name])
@@ -69,12 +75,12 @@ def test_opened(cells, stores, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_layer_or_a_representation_instead(cells, stores, suffix):
-    found = _store.opened(stores[suffix], layer="dense")
+    found = open_lazily(stores[suffix], layer="dense")
     assert found.X is None
     assert found.shape == cells.shape
     assert found.layers["dense"].chunks == ((ROWS, 100), (6,))
     np.testing.assert_array_equal(found.layers["dense"].compute(), cells.layers["dense"])
-    found = _store.opened(stores[suffix], use_rep="X_pca")
+    found = open_lazily(stores[suffix], use_rep="X_pca")
     assert found.X is None
     np.testing.assert_array_equal(found.obsm["X_pca"], cells.obsm["X_pca"])
 
@@ -100,18 +106,18 @@ def test_a_layer_or_a_representation_instead(cells, stores, suffix):
 )
 def test_what_is_not_there(stores, suffix, options, error, message):
     with pytest.raises(error, match=message):
-        _store.opened(stores[suffix], **options)
+        open_lazily(stores[suffix], **options)
 
 
 def test_no_expression(tmp_path):
     path = write(ad.AnnData(obs=pd.DataFrame(index=["a", "b"])), tmp_path / "x.h5ad")
-    assert _store.opened(path).X is None
+    assert open_lazily(path).X is None
 
 
 def test_without_dask(stores, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.array", None)
     with pytest.raises(ImportError, match=r"a store that is larger than memory needs Dask.*scbatchnorm\[scale\]"):
-        _store.opened(stores[".zarr"])
+        open_lazily(stores[".zarr"])
 
 
 @pytest.mark.parametrize("name", ["data", "indices", "indptr"])
@@ -120,7 +126,7 @@ def test_missing_chunks(cells, tmp_path, name):
     path = write(cells.copy(), tmp_path / "x.zarr")
     a_chunk(path / "X" / name).unlink()
     with pytest.raises(OSError, match=rf"X of .*x\.zarr must be whole; 1 of \d+ chunks of its {name} are missing"):
-        _store.opened(path)
+        open_lazily(path)
 
 
 def test_dense_chunks_of_zeros_are_not_written(tmp_path):
@@ -128,7 +134,7 @@ def test_dense_chunks_of_zeros_are_not_written(tmp_path):
     X[0] = 1
     path = tmp_path / "x.zarr"
     ad.AnnData(X).write_zarr(path, chunks=(5, 4))
-    np.testing.assert_array_equal(_store.opened(path).X.compute(), X)
+    np.testing.assert_array_equal(open_lazily(path).X.compute(), X)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -137,14 +143,14 @@ def test_size_in_memory(cells, stores, suffix):
     one = sum(array.nbytes for array in (cells.X.data, cells.X.indices, cells.X.indptr))
     other = cells.layers["by gene"]
     expected = one + cells.layers["dense"].nbytes + sum(a.nbytes for a in (other.data, other.indices, other.indptr))
-    assert _store.size(root) == expected
-    assert [_store.is_in_blocks(root, layer) for layer in (None, "dense", "by gene", "none")] == [
+    assert count_expression_bytes(root) == expected
+    assert [has_row_blocks(root, layer) for layer in (None, "dense", "by gene", "none")] == [
         True,
         True,
         False,
         False,
     ]
-    assert _store.is_current(root)
+    assert is_current_format(root)
 
 
 def test_files_that_change(tmp_path):
@@ -152,23 +158,23 @@ def test_files_that_change(tmp_path):
     (folder / "X").mkdir(parents=True)
     for name in ("X/0.0", "X/0.1", ".zattrs"):
         (folder / name).write_text(name)
-    files = _store.Files.of(folder)
+    files = StoreFiles.snapshot(folder)
     assert (sorted(files.states), files.n_bytes) == ([".zattrs", "X/0.0", "X/0.1"], 17)
-    files.check()
+    files.check_unchanged()
     (folder / "X/0.0").write_text("other")
     with pytest.raises(
         OSError, match=r"1 of 3 files of .*x\.zarr are gone or changed, the first \(changed\) is X/0\.0"
     ):
-        files.check()
+        files.check_unchanged()
     (folder / "X/0.0").unlink()
     (folder / "X/0.1").unlink()
     with pytest.raises(OSError, match=r"2 of 3 files of .* the first \(gone\) is X/0\.[01]"):
-        files.check()
-    files = _store.Files.of(folder / ".zattrs")
+        files.check_unchanged()
+    files = StoreFiles.snapshot(folder / ".zattrs")
     assert list(files.states) == [".zattrs"]
     (folder / ".zattrs").unlink()
     with pytest.raises(OSError, match=r"1 of 1 files of .*\.zattrs are gone or changed, the first \(gone\)"):
-        files.check()
+        files.check_unchanged()
 
 
 def test_names_with_a_mask_of_what_is_missing(stores, tmp_path):
@@ -177,4 +183,4 @@ def test_names_with_a_mask_of_what_is_missing(stores, tmp_path):
     with h5py.File(path, "a") as root, ad.settings.override(allow_write_nullable_strings=True):
         del root["obs/_index"]
         ad.io.write_elem(root["obs"], "_index", pd.array([f"cell{i}" for i in range(N_CELLS)], dtype="string"))
-    assert _store.opened(path).n_obs == N_CELLS
+    assert open_lazily(path).n_obs == N_CELLS

@@ -20,8 +20,9 @@ from anndata.tests.helpers import assert_equal
 from packaging.version import Version
 from scipy import sparse
 
-from scbatchnorm._data import store_copy as _store_copy
-from scbatchnorm._data.store_read import Files
+from scbatchnorm._data import store_copy
+from scbatchnorm._data.store_copy import check_disk_space, copy_store
+from scbatchnorm._data.store_read import StoreFiles
 from tests.data.test_sparse_store import files_of_at_most
 from tests.helpers.chunks import a_chunk
 
@@ -88,10 +89,10 @@ def source(request, cells, tmp_path_factory):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_everything_and_what_was_added(source, tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(_store_copy, "_PIECE", 4096)
-    files, target = Files.of(source), tmp_path / f"new{suffix}"
-    _store_copy.write(files, target, ADDED, progress=False)
-    files.check()
+    monkeypatch.setattr(store_copy, "_PIECE", 4096)
+    files, target = StoreFiles.snapshot(source), tmp_path / f"new{suffix}"
+    copy_store(files, target, ADDED, progress=False)
+    files.check_unchanged()
     found = read(target)
     assert_equal(found, expected(source), exact=True)
     assert_equal(found.raw.X, expected(source).raw.X, exact=True)
@@ -119,7 +120,7 @@ def test_threads_of_zarr_never_wait_for_h5py(tmp_path):
 
     with h5py.File(tmp_path / "x.h5", "w") as root:
         root.attrs["a"], root.attrs["b"] = 1, 2
-        _store_copy._attributes(root, SimpleNamespace(attrs=Attributes()))
+        store_copy._copy_attributes(root, SimpleNamespace(attrs=Attributes()))
     assert free == [True, True]
 
 
@@ -127,11 +128,11 @@ def test_in_place_of_the_source(source, tmp_path):
     """The old one is there until the new one is whole."""
     path = tmp_path / f"x{source.suffix}"
     shutil.copytree(source, path) if source.is_dir() else shutil.copy(source, path)
-    before = Files.of(path)
+    before = StoreFiles.snapshot(path)
     with pytest.raises(AttributeError):
-        _store_copy.write(before, path, {"obsm": cast("Any", None)}, progress=False)
-    before.check()
-    _store_copy.write(Files.of(path), path, ADDED, progress=False)
+        copy_store(before, path, {"obsm": cast("Any", None)}, progress=False)
+    before.check_unchanged()
+    copy_store(StoreFiles.snapshot(path), path, ADDED, progress=False)
     assert_equal(read(path), expected(source), exact=True)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -141,13 +142,13 @@ def test_a_full_disk_leaves_nothing(cells, tmp_path, suffix):
     source = write(cells[:, :0].copy(), tmp_path / "x.zarr")
     large = {"obsm": {"X_new": np.random.default_rng(0).normal(size=(60, 9000))}}
     with files_of_at_most(100_000), pytest.raises(OSError, match=r"File too large|cannot be written|write failed"):
-        _store_copy.write(Files.of(source), tmp_path / f"new{suffix}", large, progress=False)
+        copy_store(StoreFiles.snapshot(source), tmp_path / f"new{suffix}", large, progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["x.zarr"]
 
 
 def test_a_source_that_disappears(cells, tmp_path, monkeypatch):
     path = write(ad.AnnData(cells.layers["dense"]), tmp_path / "x.zarr")
-    files, chunk, add = Files.of(path), a_chunk(path / "X"), _store_copy._add
+    files, chunk, add = StoreFiles.snapshot(path), a_chunk(path / "X"), store_copy._add_elements
     said = rf"1 of \d+ files of .* the first \(gone\) is {re.escape(str(chunk.relative_to(path)))}"
 
     def gone(*args):
@@ -155,11 +156,11 @@ def test_a_source_that_disappears(cells, tmp_path, monkeypatch):
         add(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_store_copy, "_add", gone)
+        patched.setattr(store_copy, "_add_elements", gone)
         with pytest.raises(OSError, match=said):
-            _store_copy.write(files, tmp_path / "new.h5ad", {"obsm": {}}, progress=False)
+            copy_store(files, tmp_path / "new.h5ad", {"obsm": {}}, progress=False)
     with pytest.raises(OSError, match=said):
-        _store_copy.write(files, tmp_path / "new.zarr", ADDED, progress=False)
+        copy_store(files, tmp_path / "new.zarr", ADDED, progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["x.zarr"]
 
 
@@ -167,14 +168,14 @@ def test_room(source, tmp_path, monkeypatch):
     free = 10**9
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
     for suffix in SUFFIXES:
-        _store_copy.check_space(Files.of(source), tmp_path / f"new{suffix}", name="-o", more=10**6)
+        check_disk_space(StoreFiles.snapshot(source), tmp_path / f"new{suffix}", name="-o", more=10**6)
         with pytest.raises(
             OSError, match=r"the disk of -o must have room for a copy of the input, about 1\.0 GB; it has 1\.0 GB free"
         ):
-            _store_copy.check_space(Files.of(source), tmp_path / f"new{suffix}", name="-o", more=10**9)
+            check_disk_space(StoreFiles.snapshot(source), tmp_path / f"new{suffix}", name="-o", more=10**9)
     same = tmp_path / f"new{source.suffix}"
-    free = Files.of(source).n_bytes
-    _store_copy.check_space(Files.of(source), same, name="-o", more=0)
+    free = StoreFiles.snapshot(source).n_bytes
+    check_disk_space(StoreFiles.snapshot(source), same, name="-o", more=0)
     free -= 1
     with pytest.raises(OSError, match="must have room"):
-        _store_copy.check_space(Files.of(source), same, name="-o", more=0)
+        check_disk_space(StoreFiles.snapshot(source), same, name="-o", more=0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scbatchnorm import pp
-from scbatchnorm._data import store_write as _sparse_store
+from scbatchnorm._data import store_write
 from scbatchnorm.datasets import simulate_batches
 from scbatchnorm.datasets._simulation import _BLOCK_CELLS as BLOCK
 
@@ -51,7 +51,7 @@ def test_a_store_holds_what_would_be_in_memory(
     }  # fmt: skip
     path = tmp_path_factory.mktemp("store") / "x.h5ad"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sparse_store, "_CHUNK_H5AD", 997)
+        patch.setattr(store_write, "_CHUNK_H5AD", 997)
         lazy = simulate_batches(**parameters, store=path)
     expected = simulate_batches(**parameters)
     for found in (ad.read_h5ad(path), lazy.to_memory()):
@@ -98,7 +98,7 @@ def test_a_store_that_is_there_is_left_alone(tmp_path):
 
 
 def test_memory_does_not_grow_with_expression(tmp_path, monkeypatch):
-    monkeypatch.setattr(_sparse_store, "_CHUNK_H5AD", 2**14)
+    monkeypatch.setattr(store_write, "_CHUNK_H5AD", 2**14)
 
     def peak(n_cells: int, store: Path | None) -> int:
         tracemalloc.start()
