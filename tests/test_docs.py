@@ -13,7 +13,7 @@ import scanpy as sc
 
 import scbatchnorm as sbn
 from scbatchnorm._method import coherence as _coherence
-from scbatchnorm._method import novelty as _novelty
+from scbatchnorm._method import reference as _reference
 from scbatchnorm._method.parameters import FitParameters
 from scbatchnorm.metrics import _evaluate
 from scbatchnorm.pl import _coordinates
@@ -54,7 +54,7 @@ def brief_folder(tmp_path, monkeypatch):
         FitParameters, "from_params", lambda params: replace(from_params(params), max_steps=2, n_refreshes=1)
     )
     monkeypatch.setattr(_coherence, "_SPLITS", 2)
-    monkeypatch.setattr(_novelty, "_HELD_OUT", 1)
+    monkeypatch.setattr(_reference, "_HELD_OUT_BATCHES", 1)
     monkeypatch.setattr(_evaluate, "_draws", lambda task, design, n, *rest: draws(task, design, min(n, 2), *rest))
     # Seconds of compilation, and not ours.
     monkeypatch.setattr(_coordinates, "_compute_umap", lambda points, params: points[:, :2])

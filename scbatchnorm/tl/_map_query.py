@@ -11,10 +11,9 @@ import numpy as np
 from scbatchnorm._data.adata import Keys, check_writable, read_batches, write_columns, write_integration
 from scbatchnorm._data.batches import Batches
 from scbatchnorm._runtime.messages import log_written, warn
-from scbatchnorm.tl._mapping import place as _query
-from scbatchnorm.tl._mapping import query as _query_cells
-from scbatchnorm.tl._mapping import reference as _reference_cells
-from scbatchnorm.tl._mapping.place import Options
+from scbatchnorm.tl._mapping.place import MappingOptions, match_known_batches, place_query
+from scbatchnorm.tl._mapping.query import describe_mapping, read_query, stale_columns, transfer_labels
+from scbatchnorm.tl._mapping.reference import read_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,47 +153,50 @@ def map_query(
     """
     start = time.perf_counter()
     keys = Keys.of(key_added)
-    options = Options(mode=mode, false_alarm=false_alarm, min_probability=min_probability)
+    options = MappingOptions(mode, false_alarm, min_probability)
     options.check()
     check_writable(query, copy=copy)
-    cells = _reference_cells.read(reference, Keys.of(key), label_keys)
+    source = read_reference(reference, Keys.of(key), label_keys)
     batches = (
         Batches(np.zeros(query.n_obs, dtype=np.int64), np.array(["query"]))
         if batch_key is None
         else read_batches(query, batch_key)
     )
-    known = _query.known_codes(batches, known_batches, cells.model.batches)
-    source = _query_cells.read(query, cells.model, layer=layer, use_rep=use_rep or cells.use_rep)
+    known = match_known_batches(batches, known_batches, source.model.batches)
+    features = read_query(query, source.model, layer=layer, use_rep=use_rep or source.use_rep)
     generator = np.random.default_rng(rng)
-    mapped = _query.place(source, batches, known, cells.model, options, generator)
+    mapped = place_query(features, batches, known, source.model, options, generator)
     columns = {f"{keys.uns}_novelty": mapped.novelty, f"{keys.uns}_confidence": mapped.confidence}
-    columns |= _query_cells.transfer(mapped, cells, options, key_added, generator)
+    columns |= transfer_labels(mapped, source, options, key_added, generator)
     params = {
-        "batch_key": ""
-        if batch_key is None
-        else batch_key
-        if isinstance(batch_key, str)
-        else np.asarray(batch_key, dtype=str),
-        "label_keys": np.asarray(list(cells.labels), dtype=str),
+        "batch_key": _as_plain_keys(batch_key),
+        "label_keys": np.asarray(list(source.labels), dtype=str),
         "known_batches": np.asarray(list(known), dtype=str),
         "mode": mode,
         "layer": layer or "",
-        "use_rep": source.use_rep or "",
+        "use_rep": features.use_rep or "",
         "false_alarm": float(false_alarm),
         "min_probability": float(min_probability),
     }
-    record = {"params": params} | _query_cells.record(mapped, source, cells.model)
-    embedding = cells.model.stem.embed(mapped.points)
+    record = {"params": params} | describe_mapping(mapped, features, source.model)
+    embedding = source.model.stem.embed(mapped.points)
     for text in mapped.warnings:
         warn(text)
     if copy:
         query = query.to_memory() if query.isbacked else query.copy()
-    stale = [name for name in _query_cells.stale_columns(query, keys.uns, key_added) if name not in columns]
+    stale = [name for name in stale_columns(query, keys.uns, key_added) if name not in columns]
     write_integration(query, keys, embedding=embedding, loadings=None, record=record)
     write_columns(query, columns, keys.uns, record, stale=stale)
     logger.info(
         "mapped %d cells of %d batches onto the reference, %d of %d features found",
-        query.n_obs, len(mapped.batches), source.matrix.shape[1], source.n_wanted,
+        query.n_obs, len(mapped.batches), features.matrix.shape[1], features.n_wanted,
     )  # fmt: skip
     log_written(logger, {"obsm": [keys.obsm], "obs": columns, "uns": [keys.uns]}, start)
     return query if copy else None
+
+
+def _as_plain_keys(batch_key: str | Sequence[str] | None) -> str | np.ndarray:
+    """Columns as files can hold them: no column is the empty str."""
+    if batch_key is None:
+        return ""
+    return batch_key if isinstance(batch_key, str) else np.asarray(batch_key, dtype=str)

@@ -14,7 +14,7 @@ from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._method import pca as _principal
 from scbatchnorm._method.anchors import sketch_batches
 from scbatchnorm.tl import map_query
-from scbatchnorm.tl._mapping import query_batches as _news
+from scbatchnorm.tl._mapping import query_batches
 from tests.helpers.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
 
 KEY = "X_scbatchnorm"
@@ -102,7 +102,7 @@ def test_as_in_memory(query, reference, passes, dense, chunks, options):
 @pytest.mark.filterwarnings("ignore:query batch 'tiny' has 8 cells")
 @pytest.mark.parametrize("change", ["other draws", "few at once", "covariance"])
 def test_however_sketches_are_read(query, reference, passes, monkeypatch, change):
-    """Also if it was not foreseen which cells they are of, there are too many at once, or a fit draws less."""
+    """Also if the prediction of their cells is wrong, they are too many to be in memory at once, or a decomposition draws less."""
     if change == "covariance":
         monkeypatch.setattr(_principal, "_TALL", 1)
     map_query(query, reference, batch_key="sample")
@@ -110,7 +110,7 @@ def test_however_sketches_are_read(query, reference, passes, monkeypatch, change
     if change == "other draws":
         monkeypatch.setattr("scbatchnorm.tl._mapping.query_batches.count_normal_draws", lambda n_cells, n_features: [])
     if change == "few at once":
-        monkeypatch.setattr(_news, "_TOGETHER", 2)
+        monkeypatch.setattr(query_batches, "_BATCHES_AT_ONCE", 2)
     map_query(streamed, reference, batch_key="sample")
     assert_same(streamed, query)
     expected = {"other draws": (3, 1), "few at once": (2, 2), "covariance": (1, 1)}[change]

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from scbatchnorm._method.novelty import ReferenceDensity, unexplained_expression, unexplained_when_held_out
+from scbatchnorm._data.batches import Batches
+from scbatchnorm._data.blocks import InMemory
+from scbatchnorm._method.reference import ReferenceDensity, unexplained_expression, unexplained_when_held_out
 from scbatchnorm._method.stem import Stem
 from scbatchnorm.nn.network import Autoencoder
-from scbatchnorm.tl._mapping import space as _mapping
-from scbatchnorm.tl._mapping import transfer as _transfer
+from scbatchnorm.tl._mapping import query as query_module
+from scbatchnorm.tl._mapping.place import MappingOptions, QueryFeatures, place_query
+from scbatchnorm.tl._mapping.query import predict_labels
+from scbatchnorm.tl._mapping.space import ReferenceSpace, estimate_offset, remove_residual_shift
 from tests.conftest import expression, labels
 
 
@@ -26,9 +30,9 @@ def clouds(n: int, centres: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarr
 CENTRES = np.random.default_rng(5).normal(0, 2, (4, 20))
 
 
-def place(points: np.ndarray) -> _mapping.Space:
-    """Space of a reference that no network has moved."""
-    return cast("_mapping.Space", SimpleNamespace(inputs=points, latent=points))
+def uncorrected_space(points: np.ndarray) -> ReferenceSpace:
+    """Space of a reference without correction."""
+    return cast("ReferenceSpace", SimpleNamespace(inputs=points, latent=points))
 
 
 def test_offset_is_found_though_the_composition_differs():
@@ -36,15 +40,15 @@ def test_offset_is_found_though_the_composition_differs():
     cells, kind = clouds(400, CENTRES, 1)
     cells = cells[(kind > 0) | (np.arange(400) < 60)]
     shift = np.random.default_rng(2).normal(0, 0.5, 20).astype(np.float32)
-    offset, n_anchors = _mapping.align(cells + shift, np.arange(len(cells)), place(reference), 5)
-    # Nearest cells face each other, so a part of the shift is left to `settle`.
+    offset, n_anchors = estimate_offset(cells + shift, np.arange(len(cells)), uncorrected_space(reference), 5)
+    # Nearest cells face each other, so a part of the shift is left to `remove_residual_shift`.
     assert np.linalg.norm(offset - shift) < 0.25 * np.linalg.norm(shift)
     assert n_anchors > 50
 
 
 def test_too_few_cells_are_not_moved():
     reference, _ = clouds(100, CENTRES, 0)
-    offset, n_anchors = _mapping.align(reference[:19] + 3, np.arange(19), place(reference), 5)
+    offset, n_anchors = estimate_offset(reference[:19] + 3, np.arange(19), uncorrected_space(reference), 5)
     assert (offset == 0).all()
     assert n_anchors == 0
 
@@ -53,8 +57,8 @@ def test_what_is_left_of_the_displacement_is_taken_off_by_state():
     reference, _ = clouds(600, CENTRES, 0)
     cells, kind = clouds(300, CENTRES, 1)
     shift = np.random.default_rng(2).normal(0, 0.15, CENTRES.shape).astype(np.float32)
-    moved, n = _mapping.settle(
-        cells + shift[kind], np.arange(300), place(reference), 5, np.zeros(300, bool), anchored=True
+    moved, n = remove_residual_shift(
+        cells + shift[kind], np.arange(300), uncorrected_space(reference), 5, np.zeros(300, bool)
     )
     assert n > 100
     for state in range(4):
@@ -70,24 +74,29 @@ def test_anchors_of_novel_cells_do_not_count():
     cells, kind = clouds(300, np.concatenate([CENTRES[:2], CENTRES[2:3] + 0.3]), 1)
     left = []
     for novel in (np.zeros(300, bool), kind == 2):
-        moved, _ = _mapping.settle(cells, np.arange(300), place(reference), 5, novel, anchored=True)
+        moved, _ = remove_residual_shift(cells, np.arange(300), uncorrected_space(reference), 5, novel)
         left.append(np.linalg.norm((moved - cells)[kind == 2].mean(axis=0)))
     assert left[1] < 0.7 * left[0]
 
 
-def test_without_anchors_nothing_moves():
-    cells, _ = clouds(50, CENTRES, 1)
-    moved, n = _mapping.settle(cells, np.arange(50), place(cells + 1), 5, np.zeros(50, bool), anchored=False)
-    assert moved is cells
-    assert n == 0
+def test_without_anchors_cells_are_corrected_but_not_shifted(brief):
+    model = brief(strength=1.0).fit(expression(), labels()).fitted_
+    X = expression()[:10] + 1
+    features = QueryFeatures(InMemory(X), model.stem, X.shape[1], np.empty(0, dtype=str))
+    batches = Batches.from_values(["new"] * 10, 10)
+    mapped = place_query(features, batches, {}, model, MappingOptions(), np.random.default_rng(0))
+    expected = ReferenceSpace(model).correct(model.stem.encode(X))
+    np.testing.assert_array_equal(mapped.points, expected)
+    assert mapped.batches.loc["new", "n_anchors"] == 0
+    assert "10 cells, fewer than the 20" in mapped.warnings[0]
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_unknown_batch_has_the_code_zero(brief, strength):
-    model = brief(strength=strength).fit(expression(), labels())
-    space = _mapping.Space(model)
+    model = brief(strength=strength).fit(expression(), labels()).fitted_
+    space = ReferenceSpace(model)
     aligned = space.inputs[:7]
-    network = model.network_
+    network = model.network
     with torch.no_grad():
         x = torch.from_numpy(aligned)
         expected = x + network.encoder(torch.cat([x, torch.zeros(7, 3)], dim=1))
@@ -175,18 +184,18 @@ def test_distance_to_states():
 def test_nearest_labels_win():
     reference, kind = clouds(400, CENTRES, 0)
     cells, true = clouds(100, CENTRES, 1)
-    chosen, probability = _transfer.vote(cells, reference, kind, np.random.default_rng(0))
+    chosen, probability = predict_labels(cells, reference, kind, np.random.default_rng(0))
     assert (chosen == true).mean() > 0.98
     between = (CENTRES[0] + CENTRES[1])[None].astype(np.float32) / 2
-    unsure = _transfer.vote(
+    unsure = predict_labels(
         between, np.concatenate([between] * 14).repeat(2, axis=0), np.arange(28) % 2, np.random.default_rng(0)
     )[1]
     assert unsure[0] < 0.6 < np.median(probability)
 
 
 def test_some_of_many_vote(monkeypatch):
-    monkeypatch.setattr(_transfer, "_KEPT", 200)
-    monkeypatch.setattr(_transfer, "_OF_A_LABEL", 20)
+    monkeypatch.setattr(query_module, "_MAX_LABELLED", 200)
+    monkeypatch.setattr(query_module, "_MIN_OF_LABEL", 20)
     reference, kind = clouds(3000, CENTRES, 0)
     rare = kind == 3
     reference, kind = (
@@ -194,4 +203,4 @@ def test_some_of_many_vote(monkeypatch):
         np.concatenate([kind[~rare], kind[rare][:25]]),
     )
     cells, true = clouds(200, CENTRES, 1)
-    assert (_transfer.vote(cells, reference, kind, np.random.default_rng(0))[0] == true).mean() > 0.95
+    assert (predict_labels(cells, reference, kind, np.random.default_rng(0))[0] == true).mean() > 0.95

@@ -1,4 +1,4 @@
-"""New cells placed batch by batch, with what is known of each: novelty, support, labels."""
+"""The cells of a query moved into the space of the reference batch by batch, with the novelty of each cell."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pandas as pd
 from scbatchnorm._data.blocks import _Product
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.surveyed import checked_map
-from scbatchnorm._method.novelty import ReferenceDensity
-from scbatchnorm.tl._mapping import query_batches as _news
-from scbatchnorm.tl._mapping import space as _mapping
+from scbatchnorm._method.reference import MIN_CELLS, ReferenceDensity
+from scbatchnorm.tl._mapping.query_batches import read_query_batches
+from scbatchnorm.tl._mapping.space import ReferenceSpace, estimate_offset, remove_residual_shift
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from scbatchnorm._method.stem import Stem
 
 _MODES = ("frozen", "recalibrate")
-# Reference cells that distances to its states are measured from.
-_STATES = 4000
+# Reference cells that distances are measured to.
+_DENSITY_CELLS = 4000
+# Smallest novelty limit, so that nothing is divided by 0.
 _TINY = 1e-12
-# Cells that pass the network at once.
-_ROWS = 8192
+# Cells that pass the network at once; no result depends on it.
+_NETWORK_ROWS = 8192
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the caller may choose."""
+class MappingOptions:
+    """Parameters of `map_query` that decide where cells are placed and which are novel."""
 
     mode: str = "frozen"
     false_alarm: float = 0.01
@@ -54,8 +55,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Features of new cells that the model knows."""
+class QueryFeatures:
+    """Features of the query that the model was fitted on."""
 
     matrix: Blocks  # (cells, features found)
     stem: Stem  # of these features
@@ -65,32 +66,32 @@ class Source:
 
     @property
     def share(self) -> float:
-        """Of the features of the model that are there."""
+        """Share of the features of the model that the query has."""
         return self.matrix.shape[1] / self.n_wanted
 
     def components(self) -> Floats:
-        """Of all cells, shape (cells, components); in the same pass values are checked."""
-        parts = checked_map(self.matrix, _Product(self.stem.components), what="components")
+        """Components of all cells, shape (cells, components); values are checked in the same pass."""
+        blocks = checked_map(self.matrix, _Product(self.stem.components), what="components")
         products = np.empty((self.matrix.shape[0], self.stem.components.shape[1]), np.float32)
-        for start, part in zip(self.matrix.starts, parts, strict=True):
-            products[start : start + len(part)] = part
+        for start, block in zip(self.matrix.starts, blocks, strict=True):
+            products[start : start + len(block)] = block
         return self.stem.standardise(products)
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """New cells in the space of the reference."""
+class MappedQuery:
+    """The cells of a query in the space of the reference."""
 
     points: Floats  # (cells, components) corrected components
-    novelty: Floats  # (cells,) above 1: novel
-    confidence: Floats  # (cells,)
-    batches: pd.DataFrame  # a row per batch
-    same_names: list[str]
+    novelty: Floats  # (cells,) above 1: novel; nan where it is not known
+    confidence: Floats  # (cells,) share of held-out reference cells that are at least as novel
+    batches: pd.DataFrame  # one row per batch
+    same_names: list[str]  # new batches with the name of a batch of the reference
     warnings: list[str]
 
 
-def known_codes(batches: Batches, known_batches: Sequence[str] | str, levels: Labels) -> dict[str, int]:
-    """Codes of the batches that the caller says are those of the reference, by name.
+def match_known_batches(batches: Batches, known_batches: Sequence[str] | str, levels: Labels) -> dict[str, int]:
+    """Codes among the `levels` of the reference, by name, of the batches of the query that are batches of the reference.
 
     Raises
     ------
@@ -108,63 +109,81 @@ def known_codes(batches: Batches, known_batches: Sequence[str] | str, levels: La
     return {name: codes[name] for name in known}
 
 
-def place(
-    source: Source,
+def place_query(
+    features: QueryFeatures,
     batches: Batches,
     known: dict[str, int],
     model: FittedModel,
-    options: Options,
+    options: MappingOptions,
     rng: np.random.Generator,
-) -> Mapped:
-    """Place the cells of all `batches`, of which some are `known` by their code."""
-    space = _mapping.Space(model)
-    usual = Usual(model, space, options.false_alarm, rng)
-    components = source.components()
-    news = _news.read(source.matrix, source.stem, batches.codes, rng, unexplained=usual.knows_unexplained)
+) -> MappedQuery:
+    """Place the cells of all batches of the query in the space of `model`.
+
+    Parameters
+    ----------
+    features
+        Of the cells.
+    batches
+        Of the cells.
+    known
+        Codes of the batches that were in the fit, by name. All others are new.
+    model
+        The fitted reference.
+    options
+        Of `map_query`.
+    rng
+        Draws the cells that anchors and novelty are estimated from.
+    """
+    space = ReferenceSpace(model)
+    null = NullDistribution(space, model.reference.unexplained, options.false_alarm, rng)
+    components = features.components()
+    query_batches = read_query_batches(
+        features.matrix, features.stem, batches.codes, rng, with_models=null.has_unexplained
+    )
     points = np.empty_like(components)
     novelty, confidence = np.full((2, len(points)), np.nan, np.float32)
     table, warnings = {}, []
-    for name, new in zip(batches.levels.tolist(), news, strict=True):
-        rows, looked = new.rows, new.looked
-        mine = components[rows]
-        if name in known:
-            offset, n_anchors = model.offsets[known[name]], 0
+    for name, query_batch in zip(batches.levels.tolist(), query_batches, strict=True):
+        rows, sketch, code = query_batch.rows, query_batch.anchor_sketch, known.get(name)
+        if code is None:
+            offset, n_anchors = estimate_offset(components[rows], sketch, space, model.n_neighbors)
         else:
-            offset, n_anchors = _mapping.align(mine, looked, space, model.n_neighbors)
-        aligned = mine - offset
-        if len(rows) >= _mapping.FEWEST:
-            novelty[rows], confidence[rows] = usual.judge(aligned, new.unexplained())
-        if name in known:
-            points[rows] = _as_known(model, mine, known[name])
+            offset, n_anchors = model.offsets[code], 0
+        inputs = components[rows] - offset
+        if len(rows) >= MIN_CELLS:
+            novelty[rows], confidence[rows] = null.novelty(inputs, query_batch.unexplained())
+        if code is not None:
+            points[rows] = _correct_known_batch(model, components[rows], code)
         else:
-            novel = novelty[rows] > 1
-            inside = space.recalibrated(aligned[looked]) if options.mode == "recalibrate" else space
-            points[rows], n_anchors = _mapping.settle(
-                inside.correct(aligned), looked, inside, model.n_neighbors, novel, anchored=n_anchors > 0
-            )
-            if n_anchors == 0:
-                warnings.append(_unaligned(name, len(rows)))
+            batch_space = space.recalibrate(inputs[sketch]) if options.mode == "recalibrate" else space
+            points[rows] = latent = batch_space.correct(inputs)
+            if n_anchors:
+                points[rows], n_anchors = remove_residual_shift(
+                    latent, sketch, batch_space, model.n_neighbors, novelty[rows] > 1
+                )
+            if not n_anchors:
+                warnings.append(_explain_missing_offset(name, len(rows)))
         table[name] = {
             "n_cells": len(rows),
-            "known": name in known,
+            "known": code is not None,
             "n_anchors": n_anchors,
             "n_novel": int((novelty[rows] > 1).sum()),
         }
-    frame = pd.DataFrame.from_dict(table, orient="index")
-    same = [name for name in table if name not in known and name in set(map(str, model.batches))]
-    return Mapped(points, novelty, confidence, frame, same, warnings)
+    levels = set(map(str, model.batches))
+    same_names = [name for name in table if name not in known and name in levels]
+    return MappedQuery(points, novelty, confidence, pd.DataFrame.from_dict(table, orient="index"), same_names, warnings)
 
 
-def _as_known(model: FittedModel, components: Floats, code: int) -> Floats:
-    """Corrected components of cells of a batch that the model was fitted on."""
-    parts = [components[start : start + _ROWS] for start in range(0, len(components), _ROWS)]
-    return np.concatenate([model.correct(part, np.full(len(part), code)) for part in parts])
+def _correct_known_batch(model: FittedModel, components: Floats, code: int) -> Floats:
+    """Corrected components of cells of a batch that the model was fitted on, shape (cells, components)."""
+    chunks = [components[start : start + _NETWORK_ROWS] for start in range(0, len(components), _NETWORK_ROWS)]
+    return np.concatenate([model.correct(chunk, np.full(len(chunk), code)) for chunk in chunks])
 
 
-def _unaligned(name: str, n_cells: int) -> str:
-    """Why cells of a batch are where they are, and what can be done."""
-    if n_cells < _mapping.FEWEST:
-        why = f"has {n_cells} cells, fewer than the {_mapping.FEWEST} that an offset needs"
+def _explain_missing_offset(name: str, n_cells: int) -> str:
+    """Message of a batch that could not be moved onto the reference: why, and what can be done."""
+    if n_cells < MIN_CELLS:
+        why = f"has {n_cells} cells, fewer than the {MIN_CELLS} that an offset needs"
         what = "Its cells are placed as they were measured; if they are of a batch of the reference, name it in known_batches."
     else:
         why = "has no anchors in the reference: they share no cell states, or are too different"
@@ -172,34 +191,55 @@ def _unaligned(name: str, n_cells: int) -> str:
     return f"query batch {name!r} {why}. {what}"
 
 
-class Usual:
-    """What is usual for cells of a batch that the reference has not seen, by its own batches held out."""
+class NullDistribution:
+    """Distances and unexplained expression of reference cells whose batch was held out, for the novelty of cells of a new batch.
 
-    def __init__(self, model: FittedModel, space: _mapping.Space, false_alarm: float, rng: np.random.Generator) -> None:
-        rows = np.sort(rng.permutation(len(space.inputs))[:_STATES])
-        self._states = ReferenceDensity(space.inputs[rows], space.codes[rows], rng)
-        self._false_alarm = false_alarm
-        self._unexplained = model.reference.unexplained
-        self._distance = self._states.distance_when_held_out()
+    Parameters
+    ----------
+    space
+        Of the reference.
+    unexplained
+        Unexplained expression of held-out reference cells, ascending; empty where it is not known.
+    false_alarm
+        Share of held-out reference cells that are called novel.
+    rng
+        Draws the reference cells that distances are measured to.
+    """
+
+    def __init__(
+        self, space: ReferenceSpace, unexplained: Floats, false_alarm: float, rng: np.random.Generator
+    ) -> None:
+        rows = np.sort(rng.permutation(len(space.inputs))[:_DENSITY_CELLS])
+        self._density = ReferenceDensity(space.inputs[rows], space.codes[rows], rng)
+        self._distance = self._density.distance_when_held_out()
+        self._unexplained, self._false_alarm = unexplained, false_alarm
 
     @property
-    def knows_unexplained(self) -> bool:
-        """Whether it is known how much expression of cells held out is left unexplained."""
+    def has_unexplained(self) -> bool:
+        """Whether the unexplained expression of held-out cells is known."""
         return len(self._unexplained) > 0
 
-    def judge(self, aligned: Floats, unexplained: Floats | None) -> tuple[Floats, Floats]:
-        """Novelty, and share of held-out cells at least as novel, of the cells of a batch; both (cells,).
+    def novelty(self, inputs: Floats, unexplained: Floats | None) -> tuple[Floats, Floats]:
+        """Novelty of the cells of a batch, and share of held-out cells that are at least as novel, both of shape (cells,).
 
-        Cells are given by their `aligned` components, and what of their expression is `unexplained`, if that is known.
+        The novelty is the larger one of distance and unexplained expression, in units of the quantile of the null
+        distribution that `false_alarm` of its cells are above; nan where there is no null distribution.
+
+        Parameters
+        ----------
+        inputs
+            Components of the cells without offset, shape (cells, components).
+        unexplained
+            Their unexplained expression, shape (cells,), if it is known.
         """
-        novelty, confidence = np.full((2, len(aligned)), np.nan, np.float32)
-        pairs = [(self._distance, self._states.distance(aligned))]
+        novelty, confidence = np.full((2, len(inputs)), np.nan, np.float32)
+        scores = [(self._distance, self._density.distance(inputs))]
         if unexplained is not None:
-            pairs.append((self._unexplained, unexplained))
-        for usual, found in pairs:
-            if len(usual):
-                limit = np.float32(max(float(np.quantile(usual, 1 - self._false_alarm)), _TINY))
-                novelty = np.fmax(novelty, found / limit)
-                above = 1 - np.searchsorted(usual, found) / len(usual)
-                confidence = np.fmin(confidence, above.astype(np.float32))
+            scores.append((self._unexplained, unexplained))
+        for held_out, score in scores:
+            if len(held_out):
+                limit = np.float32(max(float(np.quantile(held_out, 1 - self._false_alarm)), _TINY))
+                novelty = np.fmax(novelty, score / limit)
+                at_least = 1 - np.searchsorted(held_out, score) / len(held_out)
+                confidence = np.fmin(confidence, at_least.astype(np.float32))
         return novelty, confidence

@@ -1,4 +1,4 @@
-"""The reference that new cells are mapped onto: its model, and where its labelled cells are."""
+"""The reference that a query is mapped onto: its model, and its labelled cells in the space of the model."""
 
 from __future__ import annotations
 
@@ -29,42 +29,42 @@ _SUFFIXES = (".h5ad", ".zarr")
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledCells:
     """Reference cells that have a label."""
 
     points: Floats  # (cells, components) corrected components
-    codes: Codes  # (cells,)
+    codes: Codes  # (cells,) label of each
     names: Labels  # (labels,)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What mapping needs of a reference."""
+    """Model and labels of a reference."""
 
     model: FittedModel
-    use_rep: str | None = None  # that was integrated
-    labels: dict[str, Labelled] = field(default_factory=dict)
+    use_rep: str | None = None  # the representation that was integrated
+    labels: dict[str, LabelledCells] = field(default_factory=dict)  # by column of `obs`
 
 
-def read(
+def read_reference(
     reference: AnnData | BatchNormAutoencoder | str | Path, keys: Keys, label_keys: str | Sequence[str]
 ) -> Reference:
-    """The model of `reference`, and its labels in the columns `label_keys`.
+    """Model of `reference`, which is integrated under `keys`, and its labels in the columns `label_keys`.
 
     Raises
     ------
     KeyError
         It is not integrated, or has no such columns.
     ValueError
-        It is an estimator that is not fitted, or of which labels are wanted; or its record or file is not a whole model.
+        It is an estimator that is not fitted, or labels are wanted of an estimator; or its record or file is not a complete model.
     TypeError
         It is something else.
     """
     label_keys = [label_keys] if isinstance(label_keys, str) else list(label_keys)
     if isinstance(reference, str | Path):
-        reference = _from_file(Path(reference), keys)
+        reference = _read_file(Path(reference), keys)
     if isinstance(reference, AnnData):
-        return _of_anndata(reference, keys, label_keys)
+        return _read_integrated(reference, keys, label_keys)
     if not isinstance(reference, BatchNormAutoencoder):
         msg = f"reference must be an integrated AnnData, a fitted BatchNormAutoencoder, or the path of the file of either; got {type(reference).__name__}."
         raise TypeError(msg)
@@ -79,21 +79,22 @@ def read(
     return Reference(reference.fitted_)
 
 
-def _of_anndata(reference: AnnData, keys: Keys, label_keys: list[str]) -> Reference:
+def _read_integrated(reference: AnnData, keys: Keys, label_keys: list[str]) -> Reference:
+    """Reference in an AnnData that `pp.integrate` has written to."""
     if keys.uns not in reference.uns:
         available = join_names(reference.uns) or "none"
         msg = f"reference has no integration {keys.uns!r} in uns; keys: {available}. Run pp.integrate on it first, or name its integration: key=..."
         raise KeyError(msg)
     model = BatchNormAutoencoder.from_anndata(reference, key=keys.uns).fitted_
-    labels: dict[str, Labelled] = {}
+    labels: dict[str, LabelledCells] = {}
     if label_keys:
-        points = _places(reference, keys, model)
-        labels = {label_key: _labelled(reference, label_key, points) for label_key in label_keys}
+        points = _corrected_components(reference, keys, model)
+        labels = {label_key: _read_labels(reference, label_key, points) for label_key in label_keys}
     return Reference(model, reference.uns[keys.uns].get("use_rep"), labels)
 
 
-def _places(reference: AnnData, keys: Keys, model: FittedModel) -> Floats:
-    """Corrected components of all cells, from the embedding."""
+def _corrected_components(reference: AnnData, keys: Keys, model: FittedModel) -> Floats:
+    """Corrected components of all cells by their embedding, shape (cells, components)."""
     if keys.obsm not in reference.obsm:
         available = join_names(reference.obsm) or "none"
         msg = (
@@ -108,40 +109,41 @@ def _places(reference: AnnData, keys: Keys, model: FittedModel) -> Floats:
     return model.stem.unembed(embedding)
 
 
-def _labelled(reference: AnnData, label_key: str, points: Floats) -> Labelled:
+def _read_labels(reference: AnnData, label_key: str, points: Floats) -> LabelledCells:
+    """Cells with a value in the column `label_key`, of all cells at `points` (cells, components)."""
     if label_key not in reference.obs:
         available = join_names(reference.obs.columns) or "none"
         msg = f"label_keys: {label_key!r} is not a column of reference.obs; columns: {available}."
         raise KeyError(msg)
     values = read_column(reference, "label_keys", label_key)
-    given = values.notna().to_numpy()
-    if not given.any():
+    labelled = values.notna().to_numpy()
+    if not labelled.any():
         msg = f"label_keys: reference.obs[{label_key!r}] must have a value for at least one cell; all are missing."
         raise ValueError(msg)
-    labels = Batches.from_column(values[given]).sorted_by_name()
-    return Labelled(points[given], labels.codes, labels.levels)
+    labels = Batches.from_column(values[labelled]).sorted_by_name()
+    return LabelledCells(points[labelled], labels.codes, labels.levels)
 
 
-def _from_file(path: Path, keys: Keys) -> AnnData | BatchNormAutoencoder:
-    """A saved model, or the annotation, embedding and record in a file of cells; expression is left where it is."""
+def _read_file(path: Path, keys: Keys) -> AnnData | BatchNormAutoencoder:
+    """A saved model, or an AnnData with `obs`, embedding and record of a store of cells; expression is not read."""
     if not path.exists():
         msg = f"reference does not exist: {path}."
         raise FileNotFoundError(msg)
     if path.suffix not in _SUFFIXES:
         return BatchNormAutoencoder.load(path)
-    with _opened(path) as file:
-        obs = ad.io.read_elem(file["obs"])
-        found = {
-            slot: {key: ad.io.read_elem(file[slot][key])}
+    with _open_store(path) as store:
+        obs = ad.io.read_elem(store["obs"])
+        entries = {
+            slot: {key: ad.io.read_elem(store[slot][key])}
             for slot, key in (("obsm", keys.obsm), ("uns", keys.uns))
-            if slot in file and key in file[slot]
+            if slot in store and key in store[slot]
         }
-    return AnnData(obs=obs, **found)
+    return AnnData(obs=obs, **entries)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The root of a file."""
+def _open_store(path: Path) -> Iterator[Any]:
+    """The root group of a .zarr or .h5ad store, read only; what fails inside is an `OSError` that names the path."""
     try:
         if path.suffix == ".zarr":
             import zarr

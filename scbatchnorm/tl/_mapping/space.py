@@ -1,4 +1,4 @@
-"""New cells, of batches that were not in the fit, moved into the space of a fitted model without gradient steps."""
+"""Cells of batches that were not in the fit, moved into the space of a fitted model without gradient steps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from scbatchnorm._method.anchors import clean_anchors, find_anchors, find_nearest
 from scbatchnorm._method.calibration import has_statistics
+from scbatchnorm._method.reference import MIN_CELLS
 from scbatchnorm._runtime.device import run_network
 from scbatchnorm.nn.folding import fold_batchnorm
 from scbatchnorm.nn.normalization import MixedBatchNorm, recalibrate
@@ -19,57 +20,65 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Bools, Codes, Floats
     from scbatchnorm._method.fitted import FittedModel
 
-#: Cells of a batch below which its offset, from anchors of so few, would be chance.
-FEWEST = 20
-_ROUNDS = 2
-# As in the fit: what anchors are cleaned of, for the offset and for what is left after it.
-_ALIGN_DISSIMILAR = 0.15
+_ITERATIONS = 2
+# Shares of anchors that `clean_anchors` removes, as in the fit: for the offset, and for the residual shift.
+_OFFSET_DISSIMILAR = 0.15
 _DISPLACED, _DISSIMILAR = 0.1, 0.15
-# Anchors that the displacement of a cell is averaged over. Fewer pull cells together, and they mix less.
-_SMOOTH = 40
+# Anchors that the shift of a cell is averaged over. With fewer, cells of one state are moved apart and mix less with the reference.
+_SMOOTHING_ANCHORS = 40
+# Rows handled at once, and cells that pass the network at once; no result depends on them.
 _ROWS = 2048
-# Cells that pass the network at once.
-_CHUNK = 8192
-# The code of a batch that the network does not know: zeros.
+_NETWORK_ROWS = 8192
+# Batch code that the network does not know: its one-hot vector is zero.
 _UNKNOWN = -1
 
 
-class Space:
-    """The space of a fitted model, and the sketch of its reference cells in it."""
+class ReferenceSpace:
+    """The latent space of a fitted model, with the reference cells that the model keeps.
+
+    Attributes
+    ----------
+    codes
+        Batches of the reference cells, shape (cells,).
+    inputs
+        Their components without offsets, which enter the network, shape (cells, components).
+    latent
+        Their corrected components, shape (cells, components).
+    """
 
     def __init__(self, model: FittedModel) -> None:
-        sketch = model.reference
-        self._model = model
+        reference = model.reference
+        self._strength = model.strength
         self._network = model.network
-        self.codes = sketch.codes
-        self.inputs = sketch.points - model.offsets[sketch.codes]  # (cells, components) what enters the network
-        self.latent = model.correct(sketch.points, sketch.codes)  # (cells, components) where the reference is
+        self.codes = reference.codes
+        self.inputs = reference.points - model.offsets[reference.codes]
+        self.latent = model.correct(reference.points, reference.codes)
 
-    def correct(self, aligned: Floats) -> Floats:
-        """Corrected components of cells of unknown batches that were moved onto the `inputs`, (cells, components)."""
+    def correct(self, inputs: Floats) -> Floats:
+        """Corrected components of cells of unknown batches, shape (cells, components), of their `inputs` to the network."""
         if self._network is None:
-            return aligned
+            return inputs
         network = fold_batchnorm(self._network)
         codes: Sequence[int] = [_UNKNOWN]
         if any(isinstance(layer, MixedBatchNorm) for layer in network.modules()):
-            # Normalised by the batch of a cell: as in each batch of the reference, on average.
+            # Statistics are those of single batches of the fit: the mean over all of them.
             codes = range(network.n_batches)
-        found = np.empty_like(aligned)
-        for start in range(0, len(aligned), _CHUNK):
-            some = aligned[start : start + _CHUNK]
-            each = [run_network(network, network.encode, some, np.full(len(some), code)) for code in codes]
-            latent = each[0] if len(each) == 1 else np.mean(each, axis=0, dtype=np.float32)
-            # Uncorrected they are as in the average batch, for offsets have the mean 0.
-            found[start : start + _CHUNK] = some + self._model.strength.at(some) * (latent - some)
-        return found
+        corrected = np.empty_like(inputs)
+        for start in range(0, len(inputs), _NETWORK_ROWS):
+            chunk = inputs[start : start + _NETWORK_ROWS]
+            by_batch = [run_network(network, network.encode, chunk, np.full(len(chunk), code)) for code in codes]
+            latent = by_batch[0] if len(by_batch) == 1 else np.mean(by_batch, axis=0, dtype=np.float32)
+            # `chunk` are also the uncorrected components as in the average batch, for the mean of the offsets is 0.
+            corrected[start : start + _NETWORK_ROWS] = chunk + self._strength.at(chunk) * (latent - chunk)
+        return corrected
 
-    def recalibrated(self, aligned: Floats) -> Space:
-        """Copy whose network has the statistics of the reference and of these cells; the reference stays where it is.
+    def recalibrate(self, inputs: Floats) -> ReferenceSpace:
+        """Copy whose network has the statistics of the reference cells and of these `inputs`; `latent` is unchanged.
 
         Raises
         ------
         ValueError
-            There are no statistics, or they are those of single batches.
+            The network has no statistics, or those of single batches.
         """
         if self._network is None or not has_statistics(self._network):
             msg = "mode='recalibrate' needs layers with statistics of cells, and the model of the reference has none; use mode='frozen'."
@@ -79,83 +88,97 @@ class Space:
         if any(isinstance(layer, MixedBatchNorm) and layer.statistics != "mixed" for layer in network.modules()):
             msg = "mode='recalibrate' needs a reference with statistics='mixed': others are of batches of the fit; use mode='frozen'."
             raise ValueError(msg)
-        points = np.concatenate([self.inputs, aligned])
-        codes = np.concatenate([self.codes, np.full(len(aligned), _UNKNOWN)])
+        points = np.concatenate([self.inputs, inputs])
+        codes = np.concatenate([self.codes, np.full(len(inputs), _UNKNOWN)])
         recalibrate(network, lambda: run_network(network, network.reconstruct, points, codes))
         return space
 
 
-def align(points: Floats, rows: Codes, space: Space, n_neighbors: int) -> tuple[Floats, int]:
-    """Offset of the cells `points` (cells, components) of one batch, shape (components,), and the number of its anchors.
+def estimate_offset(points: Floats, sketch: Codes, space: ReferenceSpace, n_neighbors: int) -> tuple[Floats, int]:
+    """Offset of a batch from the reference: the median displacement of its anchors, and their number.
 
-    Anchors are sought for the cells `rows`, first after the means were subtracted, then after the offset that these give. 0
-    without anchors, and for fewer than 20 cells, for which they would be chance.
+    Anchors are searched twice: first with the means of both sides subtracted, then with the offset of the first search subtracted.
+
+    Parameters
+    ----------
+    points
+        Components of the cells of the batch, shape (cells, components).
+    sketch
+        Positions of the cells that anchors are searched for.
+    space
+        Of the reference.
+    n_neighbors
+        Nearest neighbours that make two cells anchors if mutual.
+
+    Returns
+    -------
+    Shape (components,), and a number of anchors. Both are 0 without anchors and for fewer than 20 cells, whose anchors are chance.
     """
     offset = np.zeros(points.shape[1], np.float32)
-    cells = points[rows]
-    if len(cells) < FEWEST:
+    cells = points[sketch]
+    if len(cells) < MIN_CELLS:
         return offset, 0
-    moved, reference = cells - cells.mean(axis=0), space.inputs - space.inputs.mean(axis=0)
+    shifted, reference = cells - cells.mean(axis=0), space.inputs - space.inputs.mean(axis=0)
     n_anchors = 0
-    for _ in range(_ROUNDS):
-        left, right = _pairs(reference, moved, n_neighbors, displaced=0, dissimilar=_ALIGN_DISSIMILAR)
+    for _ in range(_ITERATIONS):
+        left, right = _find_clean_anchors(reference, shifted, n_neighbors, displaced=0, dissimilar=_OFFSET_DISSIMILAR)
         n_anchors = len(left)
         if n_anchors:
             offset = np.median(cells[right] - space.inputs[left], axis=0).astype(np.float32)
-        moved, reference = cells - offset, space.inputs
+        shifted, reference = cells - offset, space.inputs
     return offset, n_anchors
 
 
-def settle(
-    latent: Floats, rows: Codes, space: Space, n_neighbors: int, novel: Bools, *, anchored: bool
+def remove_residual_shift(
+    latent: Floats, sketch: Codes, space: ReferenceSpace, n_neighbors: int, novel: Bools
 ) -> tuple[Floats, int]:
-    """Cells without the displacement that is left between them and the reference, and the number of anchors.
+    """Cells of a batch without the shift from the reference that the network has left, and the number of anchors it was estimated from.
 
     Parameters
     ----------
     latent
-        Corrected components of the cells of one batch, shape (cells, components).
-    rows
-        Those among them that anchors are sought for.
+        Corrected components of the cells of the batch, shape (cells, components).
+    sketch
+        Positions of the cells that anchors are searched for.
     space
         Of the reference.
     n_neighbors
-        Nearest neighbours that make anchors if mutual.
+        Nearest neighbours that make two cells anchors if mutual.
     novel
-        Cells that may be of a state the reference lacks, shape (cells,): their anchors do not count, unless there are no others.
-    anchored
-        Whether the batch had anchors at all; otherwise nothing is moved.
+        Which cells may be of a state that the reference lacks, shape (cells,): their anchors are used only if there are no others.
+
+    Returns
+    -------
+    Shape (cells, components), and a number of anchors. Without anchors the cells are returned as they are.
     """
-    if not anchored:
-        return latent, 0
-    cells = latent[rows]
-    left, right = _pairs(space.latent, cells, n_neighbors, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
-    sure = ~novel[rows[right]]
-    if sure.any():
-        left, right = left[sure], right[sure]
+    cells = latent[sketch]
+    left, right = _find_clean_anchors(space.latent, cells, n_neighbors, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
+    known = ~novel[sketch[right]]
+    if known.any():
+        left, right = left[known], right[known]
     if not len(right):
         return latent, 0
-    return _smoothly_moved(latent, cells[right], cells[right] - space.latent[left]), len(right)
+    return _subtract_local_shift(latent, cells[right], cells[right] - space.latent[left]), len(right)
 
 
-def _smoothly_moved(points: Floats, origin: Floats, displacement: Floats) -> Floats:
-    """Points without the mean `displacement` at the 40 nearest `origin`, the nearer the heavier, shape (cells, components)."""
+def _subtract_local_shift(points: Floats, anchors: Floats, shifts: Floats) -> Floats:
+    """Points minus a weighted mean of the `shifts` of their 40 nearest `anchors`, shape (cells, components); weights are Gaussian."""
     moved = np.empty_like(points)
     for start in range(0, len(points), _ROWS):
         chunk = points[start : start + _ROWS]
-        near = find_nearest(chunk, origin, _SMOOTH)
-        distance = np.square(chunk[:, None] - origin[near]).sum(axis=2)
-        width = 0.5 * distance[:, near.shape[1] // 2, None]
-        weight = np.exp(-distance / np.maximum(width, np.float32(1e-12)))
-        weight /= weight.sum(axis=1, keepdims=True)
-        moved[start : start + _ROWS] = chunk - (weight[:, :, None] * displacement[near]).sum(axis=1)
+        nearest = find_nearest(chunk, anchors, _SMOOTHING_ANCHORS)
+        squared_distance = np.square(chunk[:, None] - anchors[nearest]).sum(axis=2)
+        width = 0.5 * squared_distance[:, nearest.shape[1] // 2, None]
+        weights = np.exp(-squared_distance / np.maximum(width, np.float32(1e-12)))
+        weights /= weights.sum(axis=1, keepdims=True)
+        moved[start : start + _ROWS] = chunk - (weights[:, :, None] * shifts[nearest]).sum(axis=1)
     return moved
 
 
-def _pairs(
+def _find_clean_anchors(
     reference: Floats, cells: Floats, n_neighbors: int, *, displaced: float, dissimilar: float
 ) -> tuple[Codes, Codes]:
-    """Positions in the reference, taken as one batch, and among the cells, of clean anchors between them."""
+    """Positions in the reference, taken as one batch, and among the cells, of the cleaned anchors between them."""
     points = np.concatenate([reference, cells]).astype(np.float32)
     codes = np.repeat([0, 1], [len(reference), len(cells)])
     anchors = find_anchors(points, codes, n_neighbors)
