@@ -19,9 +19,9 @@ from scbatchnorm._data.checks import check_unique_genes, join_names
 from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm._runtime.messages import log_written
-from scbatchnorm.tl._correction import regression as _expression
-from scbatchnorm.tl._correction.in_memory import Measured
-from scbatchnorm.tl._correction.lazy import Streamed
+from scbatchnorm.tl._correction.in_memory import ExpressionInMemory
+from scbatchnorm.tl._correction.lazy import LazyExpression
+from scbatchnorm.tl._correction.regression import correct_towards, fit_regressions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,19 +132,19 @@ def correct(
     check_writable(adata, copy=copy)
     estimator = BatchNormAutoencoder.from_anndata(adata, key=slot)
     model = estimator.fitted_
-    _check_place(adata, name)
-    source = _source(adata.uns[slot], slot)
+    _check_layer_name(adata, name)
+    source = _integrated_layer(adata.uns[slot], slot)
     check_unique_genes(np.asarray(adata.var_names, dtype=str))
     lazy = is_lazy(adata.X if source is None else adata.layers.get(source))
     hvg = genes == "hvg"
     expression = (
-        Streamed(adata, model, slot, source, hvg=hvg, progress=estimator.progress)
+        LazyExpression(adata, model, slot, source, hvg=hvg, progress=estimator.progress)
         if lazy
-        else Measured(adata, model, slot, source, hvg=hvg)
+        else ExpressionInMemory(adata, model, slot, source, hvg=hvg)
     )
-    toward = _toward(target, model.batches, expression.codes)
+    target_codes = _target_codes(target, model.batches, expression.codes)
     sums = expression.sums()
-    correction = None if sums is None else _expression.correction(_expression.regress(sums), toward)
+    correction = None if sums is None else correct_towards(fit_regressions(sums), target_codes)
     layer = expression.corrected(correction, threshold)
     params: dict[str, str | float] = {"target": str(target), "genes": genes, "key": slot}
     params |= {} if threshold is None else {"threshold": float(threshold)}
@@ -153,25 +153,25 @@ def correct(
         "params": params,
         "fingerprint": model.fingerprint(),
         "strength": {"value": model.strength.value, "reason": model.strength.reason},
-        "batches": model.batches[toward].astype(str),
+        "batches": model.batches[target_codes].astype(str),
         "n_genes": expression.n_genes if correction is not None else 0,
         "versions": {library: version(library) for library in _LIBRARIES},
     }
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     with warnings.catch_warnings():
-        # A view becomes an object of its own, as in `pp.integrate`.
+        # Writing to a view makes it a copy, as in `pp.integrate`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
         load_annotation(adata)
         adata.layers[name] = layer
-        adata.uns[_provenance(name)] = record
+        adata.uns[_record_key(name)] = record
     how = "copied unchanged, strength is 0" if correction is None else f"{expression.n_genes} genes corrected"
-    log_written(logger, {"layers": [name], "uns": [_provenance(name)]}, start, detail=how)
+    log_written(logger, {"layers": [name], "uns": [_record_key(name)]}, start, detail=how)
     return adata if copy else None
 
 
-def _source(record: Mapping[str, Any], slot: str) -> str | None:
-    """The layer that was integrated, `None` for `X`; raises where it was a representation."""
+def _integrated_layer(record: Mapping[str, Any], slot: str) -> str | None:
+    """The layer that was integrated, `None` for `X`; raises ValueError if it was a representation."""
     if record.get("use_rep"):
         msg = (
             f"adata.uns[{slot!r}] is an integration of the representation {str(record['use_rep'])!r}, which has no genes to correct. "
@@ -181,8 +181,8 @@ def _source(record: Mapping[str, Any], slot: str) -> str | None:
     return str(record["layer"]) if record.get("layer") else None
 
 
-def _toward(target: str, levels: Labels, codes: Codes) -> Codes:
-    """Codes of the batches whose average is the target."""
+def _target_codes(target: str, levels: Labels, codes: Codes) -> Codes:
+    """Codes of the batches whose average is the target; `levels` are the names of all batches, `codes` the batches of the cells."""
     present = np.unique(codes)
     if target == "average":
         return present
@@ -195,7 +195,7 @@ def _toward(target: str, levels: Labels, codes: Codes) -> Codes:
 
 
 def _check_options(genes: str, threshold: float | None) -> None:
-    """Raise unless the options that are no names are in their range."""
+    """Raise ValueError for `genes` or `threshold` that are out of range."""
     if not isinstance(genes, str) or genes not in {"all", "hvg"}:
         msg = f"genes must be 'all' or 'hvg'; got {genes!r}."
         raise ValueError(msg)
@@ -207,9 +207,9 @@ def _check_options(genes: str, threshold: float | None) -> None:
         raise ValueError(msg)
 
 
-def _check_place(adata: AnnData, name: str) -> None:
-    """Raise if the layer `name` is somebody else's: counts that are overwritten are lost."""
-    if name in adata.layers and _provenance(name) not in adata.uns:
+def _check_layer_name(adata: AnnData, name: str) -> None:
+    """Raise ValueError if there is a layer `name` that this function did not write: counts that are overwritten are lost."""
+    if name in adata.layers and _record_key(name) not in adata.uns:
         msg = (
             f"key_added={name!r} is a layer that tl.correct did not write; choose another name. "
             f"Layers: {join_names(key for key in adata.layers if key is not None)}."
@@ -217,6 +217,6 @@ def _check_place(adata: AnnData, name: str) -> None:
         raise ValueError(msg)
 
 
-def _provenance(name: str) -> str:
-    """Key in `uns` of what is known about the layer `name`."""
+def _record_key(name: str) -> str:
+    """Key in `uns` of the record of the layer `name`."""
     return f"{name}_correct"

@@ -14,9 +14,9 @@ from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder, pp, tl
 from scbatchnorm._method.landmarks import Landmarks
-from scbatchnorm.tl._correction import regression as _expression
-from scbatchnorm.tl._correction.in_memory import Measured
-from scbatchnorm.tl._correction.lazy import Streamed, _Change
+from scbatchnorm.tl._correction.in_memory import ExpressionInMemory
+from scbatchnorm.tl._correction.lazy import LazyExpression, _ChunkCorrector
+from scbatchnorm.tl._correction.regression import correct_towards, fit_regressions
 from tests.helpers.lazy import EMPTY_TABLES, lazy, reopened, small_blocks, with_lazy
 
 
@@ -82,8 +82,8 @@ def test_sums_are_those_in_memory(adata, mixed, hvg):
         adata = adata[np.argsort(adata.obs["batch"].to_numpy())].copy()
     model = BatchNormAutoencoder.from_anndata(adata).fitted_
     streamed = with_lazy(adata, (13, 40))
-    expected = Measured(adata, model, "scbatchnorm", None, hvg=hvg).sums()
-    found = Streamed(streamed, model, "scbatchnorm", None, hvg=hvg, progress=False).sums()
+    expected = ExpressionInMemory(adata, model, "scbatchnorm", None, hvg=hvg).sums()
+    found = LazyExpression(streamed, model, "scbatchnorm", None, hvg=hvg, progress=False).sums()
     assert expected is not None
     for name in ("n", "gram", "cross", "squares"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -96,31 +96,31 @@ def test_strength_by_state(adata):
     points = model.reference.points
     states = Landmarks(points, model.reference.codes, (np.arange(len(points)) % 3 / 2).astype(np.float32))
     model = replace(model, strength=replace(model.strength, states=states))
-    memory = Measured(adata, model, "scbatchnorm", None, hvg=False)
-    streamed = Streamed(with_lazy(adata), model, "scbatchnorm", None, hvg=False, progress=False)
+    memory = ExpressionInMemory(adata, model, "scbatchnorm", None, hvg=False)
+    streamed = LazyExpression(with_lazy(adata), model, "scbatchnorm", None, hvg=False, progress=False)
     expected, sums = memory.sums(), streamed.sums()
     assert expected is not None
     assert sums is not None
     np.testing.assert_array_equal(sums.cross, expected.cross)
     assert 0 < sums.n.sum() < 80
-    correction = _expression.correction(_expression.regress(sums), np.arange(3))
+    correction = correct_towards(fit_regressions(sums), np.arange(3))
     layers = [values(source.corrected(correction, None)) for source in (memory, streamed)]
     np.testing.assert_allclose(layers[0], layers[1], atol=1e-6)
     assert np.abs(layers[0] - adata.X.toarray()).max() > 0.1
 
 
 def test_nothing_is_corrected_before_it_is_computed(adata, monkeypatch):
-    streamed, asked, change = with_lazy(adata, (20, 40)), list[int](), _Change.__call__
+    streamed, n_cells, correct_chunk = with_lazy(adata, (20, 40)), list[int](), _ChunkCorrector.__call__
 
-    def noted(self, chunks, places, codes):
-        asked.append(len(codes))
-        return change(self, chunks, places, codes)
+    def recorded(self, chunks, rows, codes):
+        n_cells.append(len(codes))
+        return correct_chunk(self, chunks, rows, codes)
 
-    monkeypatch.setattr(_Change, "__call__", noted)
+    monkeypatch.setattr(_ChunkCorrector, "__call__", recorded)
     tl.correct(streamed)
-    assert asked == []
+    assert n_cells == []
     streamed.layers["scbatchnorm"][25:30].compute()
-    assert asked == [20]
+    assert n_cells == [20]
 
 
 def test_graph_has_the_correction_once(adata):

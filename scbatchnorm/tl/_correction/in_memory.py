@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,18 +14,18 @@ from scbatchnorm._data.blocks import ROWS, InMemory
 from scbatchnorm._data.checks import check_finite
 from scbatchnorm._data.matrix import as_csr, as_real_matrix
 from scbatchnorm._runtime.device import one_blas_thread
-from scbatchnorm.tl._correction import regression as _expression
+from scbatchnorm.tl._correction.regression import Covariates, Sums, correct_layer, sum_block
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scbatchnorm._data.types import Labels, Matrix
     from scbatchnorm._method.fitted import FittedModel
-    from scbatchnorm.tl._correction.regression import Cells, Correction, Sums
+    from scbatchnorm.tl._correction.regression import Correction
 
 
-class Measured:
-    """The expression that a `model` integrated, read a few cells at a time, and what is known of the cells.
+class ExpressionInMemory:
+    """The expression that was integrated, read a few cells at a time, and the covariates of all cells.
 
     Parameters
     ----------
@@ -37,83 +36,76 @@ class Measured:
     slot
         Key of the integration.
     layer
-        That was integrated, `None` for `X`.
+        Layer that was integrated, `None` for `X`.
     hvg
-        Correct only the genes that were integrated.
+        Whether only the genes that were integrated are corrected.
     """
 
     def __init__(self, adata: AnnData, model: FittedModel, slot: str, layer: str | None, *, hvg: bool) -> None:
-        self._cells = _cells(adata, model, slot)
+        self._cells = _read_covariates(adata, model, slot)
         self.codes = self._cells.codes
         self._where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         values = adata.X if layer is None else adata.layers[layer]
         if layer is not None or not adata.isbacked or adata.is_view:
             values = as_real_matrix(values, where=self._where)
-        # Rows of another sparse format would each be searched for in the whole matrix.
+        # Taking rows of CSC searches the whole matrix each time.
         self._values = values.tocsr() if sparse.issparse(values) else values
         self._names, self._genes, self._shape = adata.obs_names, adata.var_names, adata.shape
-        # All genes are taken as they lie, some by their places.
+        # A slice takes all genes without a copy of their values.
         self._columns = adata.var_names.get_indexer(pd.Index(model.features)) if hvg else slice(None)
         self.n_genes = len(model.features) if hvg else self._shape[1]
         self._n_batches = len(model.batches)
 
     def sums(self) -> Sums | None:
-        """What the regressions need, from one pass over the cells; `None` if no cell is corrected."""
+        """Sufficient statistics of the regressions, from one pass over the cells; `None` if the strength of all cells is 0.
+
+        Raises
+        ------
+        ValueError
+            Expression has negative or infinite values, or missing ones.
+        """
         if not self._cells.strength.any():
             return None
-        total = _expression.no_sums(self._n_batches, self._cells.points.shape[1], self.n_genes)
+        total = Sums.zeros(self._n_batches, self._cells.points.shape[1], self.n_genes)
         with one_blas_thread():
             for start in range(0, self._shape[0], ROWS):
-                read = partial(self._of_block, start)
-                total.add(_expression.part(read, self._cells[start : start + ROWS], self.n_genes))
+
+                def read_rows(rows: slice, start: int = start) -> Matrix:
+                    return self._read_genes_to_correct(slice(start + rows.start, start + rows.stop))
+
+                total.add_block(sum_block(read_rows, self._cells[start : start + ROWS], self.n_genes))
         return total
 
     def corrected(self, correction: Correction | None, threshold: float | None) -> Matrix:
         """The layer, from a second pass over the cells; without a `correction` a copy of the expression."""
-        parts, layer = [], np.empty(self._shape if threshold is None else (0, 0), dtype=np.float32)
-        for rows in _expression.chunks(self._shape[0]):
-            block = self._rows(rows)
-            block = block.toarray() if sparse.issparse(block) else block.copy()
-            if correction is not None:
-                block[:, self._columns] = correction.apply(self._to_correct(rows), self._cells[rows])
-            if threshold is None:
-                layer[rows] = block
-            else:
-                block[block < threshold] = 0
-                parts.append(sparse.csr_matrix(block))
-        return layer if threshold is None else sparse.vstack(parts, format="csr")
+        return correct_layer(self._read_rows, self._shape, self._columns, correction, self._cells, threshold)
 
-    def _rows(self, rows: slice) -> Matrix:
-        """All genes of some cells, as they were measured, all finite; not to be written to."""
+    def _read_rows(self, rows: slice) -> Matrix:
+        """Expression of all genes of some cells, checked to be finite; it must not be changed."""
         block = as_csr(self._values[rows], where=self._where)
         check_finite(block, where=self._where, cells=self._names[rows], genes=self._genes)
         return block
 
-    def _of_block(self, start: int, rows: slice) -> Matrix:
-        """The genes to correct of some cells of the block that begins at `start`."""
-        return self._to_correct(slice(start + rows.start, start + rows.stop))
-
-    def _to_correct(self, rows: slice) -> Matrix:
-        """The genes to correct of some cells; raises where they are no log-normalised expression."""
-        block = self._rows(rows)
+    def _read_genes_to_correct(self, rows: slice) -> Matrix:
+        """Expression of the genes to be corrected of some cells, checked to be log-normalised."""
+        block = self._read_rows(rows)
         if not isinstance(self._columns, slice):
-            return block[:, self._columns]  # checked as what was integrated
-        not_negative(block, self._where, self._genes)
+            return block[:, self._columns]  # already checked by `read_like_fit`
+        check_genes_not_negative(block, self._where, self._genes)
         return block
 
 
-def _cells(adata: AnnData, model: FittedModel, slot: str) -> Cells:
-    """Corrected components, batches and strengths of the cells."""
+def _read_covariates(adata: AnnData, model: FittedModel, slot: str) -> Covariates:
+    """Corrected components, batches and strengths of all cells."""
     integrated, batch = read_like_fit(adata, model.features, None, slot)
     codes = encode_batches(batch, model.batches, adata.n_obs)
-    blocks = InMemory(integrated)
-    embedding = model.embed(blocks.product(model.stem.components, what="embedding"), codes)
-    strength = model.strength.at(model.stem.encode(integrated), codes).ravel()
-    return _expression.Cells(model.stem.unembed(embedding), codes, strength)
+    products = InMemory(integrated).product(model.stem.components, what="embedding")
+    points = model.stem.unembed(model.embed(products, codes))
+    return Covariates(points, codes, model.strength.at(model.stem.encode(integrated), codes).ravel())
 
 
-def not_negative(block: Matrix, where: str, genes: pd.Index | Labels) -> None:
-    """Raise where genes to be corrected are no log-normalised expression."""
+def check_genes_not_negative(block: Matrix, where: str, genes: pd.Index | Labels) -> None:
+    """Raise ValueError if expression of genes that were not integrated is negative."""
     if (block.data if sparse.issparse(block) else block).min(initial=0) < 0:
         lowest = block.min(axis=0)
         gene = int(np.argmin(lowest.toarray() if sparse.issparse(lowest) else lowest))

@@ -1,4 +1,4 @@
-"""Expression to be corrected that is a Dask array: read block by block, and corrected when somebody computes the layer."""
+"""Expression to be corrected that is a Dask array: read block by block, and corrected when the layer is computed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scbatchnorm._data.dask_blocks import describe_block, one_blas_thread_per_pr
 from scbatchnorm._data.matrix import as_csr
 from scbatchnorm._data.surveyed import checked_map
 from scbatchnorm._runtime.device import one_blas_thread
-from scbatchnorm.tl._correction import regression as _expression
-from scbatchnorm.tl._correction.in_memory import not_negative
+from scbatchnorm.tl._correction.in_memory import check_genes_not_negative
+from scbatchnorm.tl._correction.regression import BlockSums, Covariates, Sums, correct_layer, sum_block
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,35 +25,42 @@ if TYPE_CHECKING:
     from scbatchnorm._data.dask_blocks import BlockReader, DaskBlocks
     from scbatchnorm._data.types import Codes, Matrix
     from scbatchnorm._method.fitted import FittedModel
-    from scbatchnorm.tl._correction.regression import Cells, Correction, Sums
+    from scbatchnorm.tl._correction.regression import Correction
 
 
-class Streamed:
-    """Like `_measured.Measured`, of which see the parameters, but nothing of all cells and genes is ever there."""
+class LazyExpression:
+    """Like `ExpressionInMemory`, with the same parameters, but a matrix of all cells and genes is never in memory."""
 
     def __init__(
         self, adata: AnnData, model: FittedModel, slot: str, layer: str | None, *, hvg: bool, progress: bool | None
     ) -> None:
         batch = read_like_fit(adata, model.features, None, slot)[1]
         self.codes = encode_batches(batch, model.batches, adata.n_obs)
-        whole: Any = read_features(adata, layer=layer, use_rep=None, mask_var=None).matrix
-        self._blocks: DaskBlocks = whole
+        matrix: Any = read_features(adata, layer=layer, use_rep=None, mask_var=None).matrix
+        self._blocks: DaskBlocks = matrix
         self._blocks.progress = progress
-        places = adata.var_names.get_indexer(pd.Index(model.features))
-        self._state = _State(model, places)
-        self._columns = places if hvg else None
-        self.n_genes = len(places) if hvg else adata.n_vars
+        positions = adata.var_names.get_indexer(pd.Index(model.features))
+        self._predict_covariates = _CovariatePredictor(model, positions)
+        self._columns: Codes | slice = positions if hvg else slice(None)
+        self.n_genes = len(positions) if hvg else adata.n_vars
 
     def sums(self) -> Sums | None:
-        """What the regressions need, from one pass over the blocks; `None` if no cell is corrected."""
-        model = self._state.model
+        """Sufficient statistics of the regressions, from one pass over the blocks; `None` if the strength of all cells is 0.
+
+        Raises
+        ------
+        ValueError
+            Expression has negative or infinite values, or missing ones, or is raw counts.
+        """
+        model = self._predict_covariates.model
         if model.strength.value == 0 and model.strength.states is None:
             return None
-        total = _expression.no_sums(len(model.batches), model.stem.components.shape[1], self.n_genes)
-        part = _Part(self._state, self._columns, self.codes, self._blocks._read)
-        with one_blas_thread():  # also for what a cluster leaves to be summed here
-            for found in checked_map(self._blocks, part, what="regressions", places=self._state.places):
-                total.add(found if isinstance(found, _expression.Part) else _part(*found))
+        total = Sums.zeros(len(model.batches), model.stem.components.shape[1], self.n_genes)
+        function = _BlockStatistics(self._predict_covariates, self._columns, self.codes, self._blocks._read)
+        positions = self._predict_covariates.positions
+        with one_blas_thread():  # blocks that are smaller than their sums are summed here
+            for result in checked_map(self._blocks, function, what="regressions", places=positions):
+                total.add_block(result if isinstance(result, BlockSums) else _sum_matrix(*result))
         return total if total.n.any() else None
 
     def corrected(self, correction: Correction | None, threshold: float | None) -> Any:
@@ -62,94 +69,89 @@ class Streamed:
         import dask.array as da
 
         values = self._blocks.array
-        change = _Change(self._blocks._read, self._state, self._columns, correction, threshold)
-        cells = [da.from_array(known, chunks=(values.chunks[0],)) for known in (np.arange(len(self.codes)), self.codes)]
+        correct_chunk = _ChunkCorrector(
+            self._blocks._read, self._predict_covariates, self._columns, correction, threshold
+        )
+        rows, codes = (
+            da.from_array(of_cells, chunks=(values.chunks[0],)) for of_cells in (np.arange(len(self.codes)), self.codes)
+        )
         return da.blockwise(
-            _changed, "ig", values, "ij", cells[0], "i", cells[1], "i",
-            # Once in the graph, and not in every task.
-            change=dask.delayed(change, traverse=False),
+            _correct_chunks, "ig", values, "ij", rows, "i", codes, "i",
+            # As `delayed` it is in the graph once, not in every task.
+            correct_chunk=dask.delayed(correct_chunk, traverse=False),
             new_axes={"g": values.shape[1]},
             concatenate=False,
             dtype=np.float32,
             meta=np.empty((0, 0), np.float32) if threshold is None else sparse.csr_matrix((0, 0), dtype=np.float32),
-            name="corrected-" + dask.base.tokenize(values.name, self.codes, change),
+            name="corrected-" + dask.base.tokenize(values.name, self.codes, correct_chunk),
         )  # fmt: skip
 
 
-class _State:
-    """Where cells are after correction, by the integrated genes, which have these `places`, and their batches."""
+class _CovariatePredictor:
+    """Covariates of the cells of a block from expression, in which integrated genes have these `positions`, and batches.
 
-    def __init__(self, model: FittedModel, places: Codes) -> None:
-        self.model, self.places = model.without_cells(), places
+    It travels to the workers of a cluster, so it leaves out what only the fit and the mapping of new cells need.
+    """
 
-    def __call__(self, block: Matrix, codes: Codes) -> Cells:
+    def __init__(self, model: FittedModel, positions: Codes) -> None:
+        self.model, self.positions = model.without_cells(), positions
+
+    def __call__(self, block: Matrix, codes: Codes) -> Covariates:
         stem = self.model.stem
-        points = stem.encode(as_csr(block[:, self.places], where="expression"))
-        after = stem.unembed(stem.embed(self.model.correct(points, codes)))
-        return _expression.Cells(after, codes, self.model.strength.at(points, codes).ravel())
+        points = stem.encode(as_csr(block[:, self.positions], where="expression"))
+        corrected = stem.unembed(stem.embed(self.model.correct(points, codes)))
+        return Covariates(corrected, codes, self.model.strength.at(points, codes).ravel())
 
 
-class _Part(Narrowing):
-    """Sums over a block, or what they are of, if that is smaller."""
+class _BlockStatistics(Narrowing):
+    """Sums over a block, or expression and covariates to be summed elsewhere, whichever is smaller."""
 
-    def __init__(self, state: _State, columns: Codes | None, codes: Codes, read: BlockReader) -> None:
-        self.state, self.columns, self.codes, self.read = state, columns, codes, read
+    def __init__(
+        self, predict_covariates: _CovariatePredictor, columns: Codes | slice, codes: Codes, read: BlockReader
+    ) -> None:
+        self.predict_covariates, self.columns, self.codes, self.read = predict_covariates, columns, codes, read
 
     def narrowed(self, start: int, stop: int) -> Function:
         """See `Narrowing`."""
-        return _Part(self.state, self.columns, self.codes[start:stop], self.read)
+        return _BlockStatistics(self.predict_covariates, self.columns, self.codes[start:stop], self.read)
 
-    def __call__(self, block: Matrix, start: int) -> _expression.Part | tuple[Matrix, Cells]:
-        cells = self.state(block, self.codes)
-        if self.columns is None:
-            not_negative(block, describe_block(self.read.where, start, block.shape[0]), self.read.names)
+    def __call__(self, block: Matrix, start: int) -> BlockSums | tuple[Matrix, Covariates]:
+        cells = self.predict_covariates(block, self.codes)
+        if isinstance(self.columns, slice):
+            check_genes_not_negative(block, describe_block(self.read.where, start, block.shape[0]), self.read.names)
         else:
             block = block[:, self.columns]
         n_sums = len(np.unique(self.codes)) * (1 + cells.points.shape[1]) * block.shape[1]
-        return (block, cells) if 8 * n_sums > block.data.nbytes + block.indices.nbytes else _part(block, cells)
+        is_smaller = 8 * n_sums > block.data.nbytes + block.indices.nbytes
+        return (block, cells) if is_smaller else _sum_matrix(block, cells)
 
 
-def _part(block: Matrix, cells: Cells) -> _expression.Part:
-    """Sums over a block."""
-    return _expression.part(block.__getitem__, cells, block.shape[1])
+def _sum_matrix(block: Matrix, cells: Covariates) -> BlockSums:
+    """Sums over a block that is in memory."""
+    return sum_block(block.__getitem__, cells, block.shape[1])
 
 
-class _Change:
-    """What is done to a chunk of the array."""
+class _ChunkCorrector:
+    """Corrects a chunk of the array; it is sent to each worker once."""
 
     def __init__(
         self,
         read: BlockReader,
-        state: _State,
-        columns: Codes | None,
+        predict_covariates: _CovariatePredictor,
+        columns: Codes | slice,
         correction: Correction | None,
         threshold: float | None,
     ) -> None:
-        self.read, self.state, self.columns = read, state, columns
+        self.read, self.predict_covariates, self.columns = read, predict_covariates, columns
         self.correction, self.threshold = correction, threshold
 
-    def __call__(self, chunks: list[Any], places: Codes, codes: Codes) -> Matrix:
-        block = self.read([chunks], int(places[0]) if len(places) else 0)
-        cells = None if self.correction is None else self.state(block, codes)
-        parts, layer = [], np.empty(block.shape if self.threshold is None else (0, 0), dtype=np.float32)
-        for rows in _expression.chunks(len(codes)):
-            values = block[rows].toarray()
-            if cells is not None and self.correction is not None:
-                chosen = block[rows] if self.columns is None else block[rows][:, self.columns]
-                values[:, slice(None) if self.columns is None else self.columns] = self.correction.apply(
-                    chosen, cells[rows]
-                )
-            if self.threshold is None:
-                layer[rows] = values
-            else:
-                values[values < self.threshold] = 0
-                parts.append(sparse.csr_matrix(values))
-        if self.threshold is None:
-            return layer
-        return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix(block.shape, dtype=np.float32)
+    def __call__(self, chunks: list[Any], rows: Codes, codes: Codes) -> Matrix:
+        block = self.read([chunks], int(rows[0]) if len(rows) else 0)
+        cells = None if self.correction is None else self.predict_covariates(block, codes)
+        return correct_layer(block.__getitem__, block.shape, self.columns, self.correction, cells, self.threshold)
 
 
-def _changed(chunks: Any, places: Codes, codes: Codes, change: _Change) -> Matrix:
-    """A chunk of the layer, of the chunks of the array beside each other."""
+def _correct_chunks(chunks: Any, rows: Codes, codes: Codes, correct_chunk: _ChunkCorrector) -> Matrix:
+    """A chunk of the layer: all genes of some cells, from one chunk of the array or several beside each other."""
     with one_blas_thread_per_process():
-        return change(chunks if isinstance(chunks, list) else [chunks], places, codes)
+        return correct_chunk(chunks if isinstance(chunks, list) else [chunks], rows, codes)
