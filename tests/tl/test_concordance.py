@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.stats import spearmanr
 
 from scbatchnorm import tl
+from scbatchnorm.tl._concordance import compare_contrasts, group_means
 from tests.helpers.compare import digest
 
 
@@ -79,3 +81,40 @@ def test_without_a_correction_the_call_is_named(adata):
     del adata.layers["scbatchnorm"]
     with pytest.raises(KeyError, match=r"layers: none\. Run sbn\.tl\.correct\(adata\) first\."):
         tl.concordance(adata, "batch", "type")
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_means_of_groups(form):
+    X = np.random.default_rng(0).poisson(1, (20, 4)).astype(np.float32)
+    codes = np.arange(20) % 4 - 1
+    means = group_means(form(X), codes, 4)
+    np.testing.assert_allclose(means[:3], [X[codes == code].mean(axis=0) for code in range(3)], rtol=1e-6)
+    assert (means[3] == 0).all()
+
+
+def test_contrasts_are_those_of_the_batch():
+    rng = np.random.default_rng(0)
+    before = rng.uniform(0.1, 1, (2, 3, 40))
+    after = before + rng.normal(0, 0.1, before.shape)
+    before[0, :2, :5] = 0  # not expressed in either
+    sizes = np.array([[10, 12, 9], [10, 10, 10]])
+    contrasts = list(compare_contrasts(before, after, sizes, min_cells=10))
+    assert [(c.batch, c.groups, c.n_genes) for c in contrasts] == [
+        (0, (0, 1), 35),
+        (1, (0, 1), 40),
+        (1, (0, 2), 40),
+        (1, (1, 2), 40),
+    ]
+    assert contrasts[0].n_cells == (10, 12)
+    expected = spearmanr((before[0, 0] - before[0, 1])[5:], (after[0, 0] - after[0, 1])[5:]).statistic
+    assert contrasts[0].spearman == pytest.approx(expected)
+
+
+def test_nothing_that_differs_is_nan():
+    before = np.random.default_rng(0).uniform(size=(1, 2, 10))
+    (contrast,) = compare_contrasts(before, np.ones((1, 2, 10)), np.array([[5, 5]]), min_cells=1)
+    assert np.isnan(contrast.spearman)
+    before[:, :, 2:] = 0
+    (contrast,) = compare_contrasts(before, before, np.array([[5, 5]]), min_cells=1)
+    assert contrast.n_genes == 2
+    assert np.isnan(contrast.spearman)
