@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._runtime import html_repr as _html
+from scbatchnorm._runtime.html_repr import HtmlTable, render_html
 from scbatchnorm.metrics._catalogue import AGGREGATES
 
 if TYPE_CHECKING:
@@ -41,15 +41,16 @@ def of(table: pd.DataFrame) -> str | None:
     caption = "Scores: 1 is best; in italics controls, judged on the same cells"
     if any(_is_bound(title, table) for title in table.columns):
         caption += "; \u00b1 half the width of the 95 % confidence interval"
-    drawn = _html.table(
+    scores = HtmlTable(
+        f"{caption}.",
         ["representation", _KIND, *map(str, titles)],
         rows,
-        caption=f"{caption}.",
         n_names=2,
         bold={place for place, title in enumerate(titles, start=2) if title in AGGREGATES},
         italic=set(np.flatnonzero(controls).tolist()),
+        notes=_notes(table),
     )
-    return _html.block(drawn, *map(_html.note, _notes(table)))
+    return render_html([scores])
 
 
 def _is_bound(title: object, table: pd.DataFrame) -> bool:

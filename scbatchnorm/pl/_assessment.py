@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm.pp._assessment import result as _result
-from scbatchnorm.pp._assessment import verdict as _verdict
+from scbatchnorm.pp._assessment.result import KEY, from_uns
+from scbatchnorm.pp._assessment.verdict import format_percent, is_affected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,16 +38,16 @@ NO_ASSESSMENT = AssessmentText()
 
 def read_assessment(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> AssessmentText:
     """What `adata.uns` has of these batches."""
-    if _result.KEY not in adata.uns:
+    if KEY not in adata.uns:
         return NO_ASSESSMENT
-    found = _result.from_uns(adata.uns[_result.KEY])
+    found = from_uns(adata.uns[KEY])
     if found.batch_key != (batch_key if isinstance(batch_key, str) else " | ".join(batch_key)):
         return NO_ASSESSMENT
     title = f"Verdict: {found.verdict}"
     if len(found.effects):
         word = "type" if found.label_key else "cluster"
         typical = float(np.average(found.effects["effect"], weights=found.effects["cells"]))
-        title += f"\nthe batch explains {_verdict.percent(typical)} of the variance in a {word}"
+        title += f"\nthe batch explains {format_percent(typical)} of the variance in a {word}"
     return AssessmentText(
         batches=_effects(found.batches, "({{:,}}; {})") if len(found.batches) > 2 else {},
         types=_effects(found.effects, "({})") if found.label_key == label_key else {},
@@ -58,8 +58,8 @@ def read_assessment(adata: AnnData, batch_key: str | Sequence[str], label_key: s
 def _effects(table: pd.DataFrame, form: str) -> dict[str, str]:
     """Effects in the `form` of words, by name; a star is one beyond chance that is large enough."""
     table = table[table["effect"].notna()]
-    words = [_verdict.percent(effect) for effect in table["effect"]]
-    stars = np.where(_verdict.affected(table), "*", "")
+    words = [format_percent(effect) for effect in table["effect"]]
+    stars = np.where(is_affected(table), "*", "")
     return {str(name): form.format(word + star) for name, word, star in zip(table.index, words, stars, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""Before an integration: whether one is needed, and possible."""
+"""`pp.assess`: whether an integration is needed and possible, read from AnnData."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pandas as pd
 
 from scbatchnorm._data.adata import check_writable, read_batches, read_column, write_columns
 from scbatchnorm._runtime.messages import log_written
-from scbatchnorm.metrics import _comparison as _design
-from scbatchnorm.metrics import _inputs
-from scbatchnorm.pp._assessment import association as _association
-from scbatchnorm.pp._assessment import measure as _measure
-from scbatchnorm.pp._assessment import result as _result
-from scbatchnorm.pp._assessment.tables import Column
+from scbatchnorm.metrics._comparison import coordinates
+from scbatchnorm.metrics._inputs import count
+from scbatchnorm.pp._assessment.association import Column, bin_numbers
+from scbatchnorm.pp._assessment.measure import assess_batches
+from scbatchnorm.pp._assessment.result import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Numbers of more different values than this are taken as numbers, not as names of groups.
-_MOST_LEVELS = 10
+# Numeric covariates with more different values are numbers, those with fewer are levels.
+_MAX_LEVELS = 10
 
 
 def assess(
@@ -42,20 +41,20 @@ def assess(
     n_permutations: int = 999,
     rng: int | np.random.Generator | None = 0,
 ) -> Assessment:
-    """Whether there is a batch effect, and whether it may be corrected.
+    """Test for a batch effect, and for whether a correction would remove effects of covariates as well.
 
     Batches are compared within groups of cells that they share, on the uncorrected representation. Without labels
-    the groups are small clusters; where batches lie apart these are sought after the batches were moved onto each other
-    by their anchors (mutual nearest neighbours), and cells without counterpart in another batch are left out. Then it is
-    seen which covariates cannot be told from the batch.
+    the groups are small clusters; cells without counterpart in another batch (by mutual nearest neighbours) are left out.
+    Where batches lie apart, they are aligned by these neighbours before cells are clustered. Then covariates are
+    looked for whose effects cannot be separated from those of the batches.
 
     The verdict is
 
-    - `"none"`: batches differ by no more than chance, or by too little to matter, or only in a corner of the data;
-    - `"correct"`: groups with at least 10 % of the cells, or whole batches, differ beyond chance (p at most .01 after correction
-      for the number of tests) and by at least 2 % of the variance;
-    - `"confounded"`: there is such a difference, but each batch holds a single level of a covariate (nearly, at least),
-      so that a correction would remove the covariate's effect along with it; or batches have no state in common.
+    - `"none"`: batches differ by no more than chance, or by too little to matter, or only in less than 10 % of the cells;
+    - `"correct"`: groups with at least 10 % of the cells, or whole batches, differ significantly (p at most .01 after
+      correction for the number of tests) and by at least 2 % of the variance;
+    - `"confounded"`: there is such a difference, but each batch holds (nearly) a single level of a covariate,
+      so that a correction would remove the covariate's effect along with it; or batches have no cell state in common.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def assess(
         are allowed.
     covariate_keys
         Columns of `adata.obs` that a correction must not remove, such as condition or donor. Numbers of more than 10
-        different values are divided at their quintiles where levels are needed. Missing values are allowed.
+        different values are binned at their quintiles where levels are needed. Missing values are allowed.
     use_rep
         Key of `adata.obsm` with an uncorrected representation.
     n_permutations
@@ -86,22 +85,22 @@ def assess(
     Raises
     ------
     KeyError
-        A key names nothing in `adata`; the message lists what there is.
+        A key is not in `adata`; the message lists the keys that are.
     ValueError
         A cell has no batch, no cell has a label, coordinates are not finite or beyond 1e12, or `n_permutations` is below 99. `adata` is
         unchanged.
 
     Notes
     -----
-    Effects are shares of the variance within a group that lies between batches: each batch counts as if it had as many
-    cells as the others, and what chance adds is subtracted. They depend on the representation: more components of
-    noise make them smaller. At most 1000 cells of each batch, 16 000 in all, are looked at; with labels, at most 400 of
-    each label in each batch. Groups need 5 cells of at least two batches.
+    Effects are shares of the variance within a group that lies between batches: batches are weighted equally, and the
+    value expected by chance is subtracted. They depend on the representation: more components of noise make them
+    smaller. At most 1000 cells of each batch, 16 000 in all, are used; with labels, at most 400 of each label in each
+    batch. Groups need 5 cells of at least two batches.
 
-    Within a label, batches can differ because its states are mixed differently: an effect, though none of technique.
-    Without labels, a batch that holds other cell types than all others cannot be told from one with a strong effect.
-    A covariate of which each level is in one batch, but batches hold several levels (donors pooled in a batch), is called
-    nested, not confounded: its levels can be compared within batches.
+    Within a label, batches can differ because they contain its states in different proportions: an effect, but not a
+    technical one. Without labels, a batch of other cell types than all others cannot be distinguished from one with a
+    strong effect. A covariate is nested, not confounded, if each of its levels is in one batch but batches hold several
+    levels (donors pooled in a batch): its levels can be compared within batches.
 
     Examples
     --------
@@ -109,17 +108,17 @@ def assess(
     >>> import scbatchnorm as sbn
     >>> adata = sbn.datasets.pbmc_planted()
     >>> sc.pp.pca(adata)
-    >>> found = sbn.pp.assess(adata, "batch", label_key="cell_type")
-    >>> found.verdict
+    >>> assessment = sbn.pp.assess(adata, "batch", label_key="cell_type")
+    >>> assessment.verdict
     'correct'
-    >>> bool((found.effects["effect"] > 0.02).all())
+    >>> bool((assessment.effects["effect"] > 0.02).all())
     True
     """
     start = time.perf_counter()
     check_writable(adata)
-    n_permutations = _inputs.count(n_permutations, name="n_permutations", least=99)
+    n_permutations = count(n_permutations, name="n_permutations", least=99)
     batches = read_batches(adata, batch_key).sorted_by_name()
-    label = None if label_key is None else _column(adata, label_key, "label_key", numbers=False)
+    label = None if label_key is None else _read_levels(adata, label_key, "label_key", numbers=False)
     if label is not None and (label.codes < 0).all():
         msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
         raise ValueError(msg)
@@ -128,31 +127,31 @@ def assess(
         raise ValueError(msg)
     keys = [covariate_keys] if isinstance(covariate_keys, str) else list(covariate_keys)
     covariates = [
-        _column(adata, key, "covariate_keys", numbers=True) for key in dict.fromkeys(keys) if key != label_key
+        _read_levels(adata, key, "covariate_keys", numbers=True) for key in dict.fromkeys(keys) if key != label_key
     ]
-    points = _design.coordinates(adata, "use_rep", use_rep)
+    points = coordinates(adata, "use_rep", use_rep)
     batch = Column(batch_key if isinstance(batch_key, str) else " | ".join(batch_key), batches.codes, batches.levels)
-    found = _measure.assess(
+    assessment = assess_batches(
         points, batch, label, covariates, n_permutations=n_permutations, rng=np.random.default_rng(rng)
     )
-    write_columns(adata, {}, _result.KEY, found.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations})
-    log_written(logger, {"uns": [_result.KEY]}, start)
-    return found
+    write_columns(adata, {}, KEY, assessment.to_uns() | {"use_rep": use_rep, "n_permutations": n_permutations})
+    log_written(logger, {"uns": [KEY]}, start)
+    return assessment
 
 
-def _column(adata: AnnData, key: str, parameter: str, *, numbers: bool) -> Column:
-    """A column of `obs` as levels, in order; with `numbers`, many different numbers as bins."""
+def _read_levels(adata: AnnData, key: str, parameter: str, *, numbers: bool) -> Column:
+    """A column of `obs` as sorted levels; with `numbers`, numbers of many different values are binned."""
     if not isinstance(key, str):
         msg = f"{parameter} must be a column of adata.obs; got {key!r}."
         raise ValueError(msg)
     values = read_column(adata, parameter, key)
     is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if numbers and is_number and values.nunique() > _MOST_LEVELS:
-        found = values.to_numpy(dtype=float, na_value=np.nan)
-        known = np.isfinite(found)
-        codes = np.full(len(found), -1)
-        codes[known], names = _association.binned(found[known])
-        return Column(key, codes, np.array(names, dtype=object), found)
+    if numbers and is_number and values.nunique() > _MAX_LEVELS:
+        floats = values.to_numpy(dtype=float, na_value=np.nan)
+        known = np.isfinite(floats)
+        codes = np.full(len(floats), -1)
+        codes[known], names = bin_numbers(floats[known])
+        return Column(key, codes, np.array(names, dtype=object), floats)
     codes, levels = pd.factorize(values, sort=True)
     texts = [str(level) for level in levels]
     if len(set(texts)) < len(texts):

@@ -1,4 +1,4 @@
-"""Cells of two types whose batches differ as asked."""
+"""Cells of two types whose batches differ as asked, and the comparison of assessments."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def annotated(sizes, *, shift=0.0, types="AB", n_components=8, seed=0) -> ad.Ann
     obs = pd.DataFrame({"batch": batch, "type": np.array(list(types))[kind]})
     obs.index = obs.index.map("cell{}".format)
     return ad.AnnData(obs=obs, obsm={"X_pca": points.astype(np.float32)})
+
+
+TABLES = ("effects", "batches", "shared", "association", "design")
+
+
+def assert_same(assessment, other) -> None:
+    """Verdict, reasons, keys and tables are equal."""
+    for name in ("verdict", "reasons", "batch_key", "label_key"):
+        assert getattr(assessment, name) == getattr(other, name)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(assessment, name), getattr(other, name))

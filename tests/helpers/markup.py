@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
+# Text that runs, or breaks the page, unless it is escaped.
+NASTY = "<script>alert('x')</script> & \"co\""
+
 TAGS = set("div p b ul li table caption thead tbody tr th td details summary".split())
 
 

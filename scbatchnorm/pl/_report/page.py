@@ -36,7 +36,7 @@ from scbatchnorm.pl._report.tables import (
     scores_table,
     version_tables,
 )
-from scbatchnorm.pp._assessment.text import headline
+from scbatchnorm.pp._assessment.result import headline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._runtime import html_repr as _html
+from scbatchnorm._runtime.html_repr import HtmlTable, render_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 def of(diagnosis: Diagnosis) -> str:
     """Verdict, reasons, and the states, those with a finding first; control genes that were asked for."""
-    parts = [_html.heading(f"Verdict: {diagnosis.verdict}"), _html.bullets(diagnosis.reasons)]
-    parts.append(_states(diagnosis.states))
+    tables = [_states_table(diagnosis.states)]
     if len(diagnosis.control_genes):
-        parts.append(_genes(diagnosis.control_genes))
-    return _html.block(*parts, _html.note(_LEGEND))
+        tables.append(_control_genes_table(diagnosis.control_genes))
+    return render_html(tables, title=f"Verdict: {diagnosis.verdict}", sentences=diagnosis.reasons)
 
 
 _LEGEND = (
@@ -29,7 +28,7 @@ _LEGEND = (
 )
 
 
-def _states(table: pd.DataFrame) -> str:
+def _states_table(table: pd.DataFrame) -> HtmlTable:
     findings = [_finding(row) for _, row in table.iterrows()]
     order = np.argsort([not finding for finding in findings], kind="stable")
     rows = []
@@ -39,7 +38,8 @@ def _states(table: pd.DataFrame) -> str:
         rows.append([str(row["batch"]), str(row["state"]), findings[place] or "none", *numbers])
     headings = ["batch", "state", "finding", "cells", "kept", "again"]
     found = sum(map(bool, findings))
-    return _html.table(headings, rows, caption=f"States: {found} of {len(table)} with a finding", n_names=3)
+    caption = f"States: {found} of {len(table)} with a finding"
+    return HtmlTable(caption, headings, rows, n_names=3, notes=[_LEGEND])
 
 
 def _finding(row: pd.Series) -> str:
@@ -51,7 +51,7 @@ def _finding(row: pd.Series) -> str:
     return ", ".join(found)
 
 
-def _genes(table: pd.DataFrame) -> str:
+def _control_genes_table(table: pd.DataFrame) -> HtmlTable:
     """Control genes, those that lost their signal first."""
     table = table.sort_values("flagged", ascending=False, kind="stable")
     rows = [
@@ -63,7 +63,7 @@ def _genes(table: pd.DataFrame) -> str:
         for name, row in table.iterrows()
     ]
     headings = ["gene", "finding", "signal before", "again", "after"]
-    return _html.table(headings, rows, caption="Control genes", n_names=2)
+    return HtmlTable("Control genes", headings, rows, n_names=2)
 
 
 def _share(value: float) -> str:

@@ -1,11 +1,18 @@
-"""What can be told apart is what linear algebra says, and strays do not hide what they cannot change."""
+"""Confounding is what the rank of the design matrix says, and a few stray cells do not hide it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from scbatchnorm.pp._assessment import association as _association
+from scbatchnorm.pp._assessment.association import (
+    _count_components,
+    bin_numbers,
+    classify_levels,
+    classify_numbers,
+    correlation_ratio,
+    cramers_v,
+)
 
 
 def table(*rows) -> np.ndarray:
@@ -30,15 +37,15 @@ def table(*rows) -> np.ndarray:
     ],
 )
 def test_status(counts, status, components):
-    found = _association.link(counts)
-    assert (found.status, found.n_components) == (status, components)
-    assert found.confounded == ("confounded" in status)
-    assert _association.link(counts[::-1, ::-1]) == found
+    confounding = classify_levels(counts)
+    assert (confounding.status, confounding.n_components) == (status, components)
+    assert confounding.confounded == ("confounded" in status)
+    assert classify_levels(counts[::-1, ::-1]) == confounding
 
 
 def test_strays_are_counted():
-    assert _association.link(table([990, 5], [10, 995])).n_strays == 15
-    assert _association.link(table([990, 0], [0, 995])).n_strays == 0
+    assert classify_levels(table([990, 5], [10, 995])).n_strays == 15
+    assert classify_levels(table([990, 0], [0, 995])).n_strays == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -48,16 +55,16 @@ def test_components_are_the_rank_of_the_design(seed):
     counts = counts[counts.any(axis=1)][:, counts[counts.any(axis=1)].any(axis=0)]
     levels, batches = np.nonzero(counts)
     design = np.concatenate([np.eye(counts.shape[1])[batches], np.eye(counts.shape[0])[levels]], axis=1)
-    assert _association._components(counts > 0) == sum(counts.shape) - np.linalg.matrix_rank(design)
+    assert _count_components(counts > 0) == sum(counts.shape) - np.linalg.matrix_rank(design)
 
 
 def test_cramers_v():
-    assert _association.cramers_v(table([50, 0], [0, 50])) == pytest.approx(1, abs=0.02)
-    assert _association.cramers_v(table([50, 50], [50, 50])) == 0
-    assert np.isnan(_association.cramers_v(table([50, 50])))
+    assert cramers_v(table([50, 0], [0, 50])) == pytest.approx(1, abs=0.02)
+    assert cramers_v(table([50, 50], [50, 50])) == 0
+    assert np.isnan(cramers_v(table([50, 50])))
     # Bergsma (2013): sqrt(max(0, phi2 - (k - 1)(r - 1) / (n - 1)) / (k' - 1)) with k' = k - (k - 1)^2 / (n - 1)
     phi = (60 * 40 - 20 * 30) ** 2 / (80 * 70 * 90 * 60)
-    assert _association.cramers_v(table([60, 20], [30, 40])) == pytest.approx(np.sqrt((phi - 1 / 149) / (1 - 1 / 149)))
+    assert cramers_v(table([60, 20], [30, 40])) == pytest.approx(np.sqrt((phi - 1 / 149) / (1 - 1 / 149)))
 
 
 def test_cramers_v_has_no_bias_from_many_levels():
@@ -66,36 +73,36 @@ def test_cramers_v_has_no_bias_from_many_levels():
     for _ in range(50):
         counts = np.zeros((20, 5), dtype=int)
         np.add.at(counts, (rng.integers(20, size=200), rng.integers(5, size=200)), 1)
-        values.append(_association.cramers_v(counts))
+        values.append(cramers_v(counts))
     assert np.mean(values) < 0.06
 
 
 def test_correlation_ratio():
     codes = np.repeat([0, 1, 2], 50)
     rng = np.random.default_rng(0)
-    assert _association.correlation_ratio(codes * 7.0, codes) == 1
-    assert _association.correlation_ratio(rng.normal(size=150), codes) < 0.25
+    assert correlation_ratio(codes * 7.0, codes) == 1
+    assert correlation_ratio(rng.normal(size=150), codes) < 0.25
     half = rng.normal(size=150) + np.repeat([-1.22, 0, 1.22], 50)
-    assert _association.correlation_ratio(half, codes) == pytest.approx(np.sqrt(0.5), abs=0.1)
-    assert np.isnan(_association.correlation_ratio(np.ones(150), codes))
-    assert np.isnan(_association.correlation_ratio(half, np.zeros(150, dtype=int)))
+    assert correlation_ratio(half, codes) == pytest.approx(np.sqrt(0.5), abs=0.1)
+    assert np.isnan(correlation_ratio(np.ones(150), codes))
+    assert np.isnan(correlation_ratio(half, np.zeros(150, dtype=int)))
 
 
 @pytest.mark.parametrize(("noise", "status"), [(0, "confounded"), (0.5, "nearly confounded"), (9, "separable")])
 def test_numbers_need_variation_within_batches(noise, status):
     codes = np.repeat([0, 2, 5], 60)
     values = 4.0 * codes + noise * np.random.default_rng(0).normal(size=180)
-    found = _association.link_of_numbers(values, codes)
-    assert found.status == status
-    assert found.confounded == ("confounded" in status)
-    assert _association.link_of_numbers(np.ones(180), codes).status == "one level"
-    assert _association.link_of_numbers(values, np.zeros(180, dtype=int)).status == "one batch"
+    confounding = classify_numbers(values, codes)
+    assert confounding.status == status
+    assert confounding.confounded == ("confounded" in status)
+    assert classify_numbers(np.ones(180), codes).status == "one level"
+    assert classify_numbers(values, np.zeros(180, dtype=int)).status == "one batch"
 
 
 def test_bins_are_named_by_what_they_hold():
-    codes, names = _association.binned(np.arange(100.0))
+    codes, names = bin_numbers(np.arange(100.0))
     assert names == ["0 to 19", "20 to 39", "40 to 59", "60 to 79", "80 to 99"]
     assert np.bincount(codes).tolist() == [20] * 5
-    codes, names = _association.binned(np.repeat([1.0, 2.0, 3.0], [90, 5, 5]))
+    codes, names = bin_numbers(np.repeat([1.0, 2.0, 3.0], [90, 5, 5]))
     assert len(names) == codes.max() + 1
-    assert _association.binned(np.ones(3))[1] == ["1 to 1"]
+    assert bin_numbers(np.ones(3))[1] == ["1 to 1"]
