@@ -1,7 +1,7 @@
-"""Anchors: pairs of cells of two batches that are each other's nearest, and what follows from them.
+"""Anchors: mutual nearest neighbours between batches, and the offset of each batch that follows from them.
 
-They are the only signal that moves a batch: the offset between batches, the loss that closes what is left of
-their distance, and the support that says which cells have a counterpart elsewhere at all (`_support`).
+Anchors are the only signal that moves a batch: they give the offsets (here), the displacement loss of training (`training.losses`),
+and the weights that say which cells have a counterpart in another batch at all (`support`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scbatchnorm._method.pca import batchwise_scores
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scbatchnorm._data.types import Bools, Codes, Floats
+    from scbatchnorm._data.types import Bools, Codes, Floats, Matrix
 
-# Cells looked at in each batch, and in all batches together (pairs of cells grow with its square).
+# Most cells of each batch that anchors are sought among, and of all batches together (pairs of cells grow with the square); least of each.
 _PER_BATCH = 1000
 _IN_ALL = 16_000
 _AT_LEAST = 50
 _PAIRS_OF_BATCHES = 120
-# Rounds of the offsets, and the share of anchors with the lowest cosine that each leaves out.
+# Rounds of the estimate of offsets, and the share of anchors with the lowest cosine that each leaves out.
 _ROUNDS = 2
-_ALIGN_DISSIMILAR = 0.15
-# Pairs that a local average is taken over.
+_OFFSET_DISSIMILAR = 0.15
+# Anchors that a local average is taken over.
 _LOCAL = 15
 # Query rows compared with all references at once: bounds the memory of a search.
 _ROWS = 2048
@@ -65,11 +67,10 @@ def find_nearest(query: Floats, reference: Floats, k: int) -> Codes:
     half_square = 0.5 * (target * target).sum(1)
     k = min(k, len(target))
     source = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32))
-    found = [_largest(block @ target.T - half_square, k) for block in source.split(_ROWS)]
-    return torch.cat(found).numpy()
+    return torch.cat([_top_k(block @ target.T - half_square, k) for block in source.split(_ROWS)]).numpy()
 
 
-def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
+def _top_k(values: torch.Tensor, k: int) -> torch.Tensor:
     """Positions of the `k` largest entries of each row, largest first.
 
     Torch sorts only a part of rows of at least 64 k entries, which is twice as fast: shorter ones are made so long.
@@ -123,9 +124,9 @@ def _mutual(similarity: torch.Tensor, k: int) -> tuple[Codes, Codes]:
     n, m = similarity.shape
     forward = similarity.topk(min(k, m), dim=1, sorted=False).indices
     backward = similarity.T.contiguous().topk(min(k, n), dim=1, sorted=False).indices
-    ahead = (torch.arange(n)[:, None] * m + forward).flatten().numpy()
-    back = (backward * m + torch.arange(m)[:, None]).flatten().numpy()
-    both = np.intersect1d(ahead, back, assume_unique=True)
+    from_rows = (torch.arange(n)[:, None] * m + forward).flatten().numpy()
+    from_columns = (backward * m + torch.arange(m)[:, None]).flatten().numpy()
+    both = np.intersect1d(from_rows, from_columns, assume_unique=True)
     return both // m, both % m
 
 
@@ -155,23 +156,45 @@ def _lowest(values: Floats, dropped: float) -> Codes:
     return np.sort(np.argsort(values, kind="stable")[: len(values) - int(dropped * len(values))])
 
 
+def estimate_offsets(X: Matrix, points: Floats, codes: Codes, n_neighbors: int, rng: np.random.Generator) -> Floats:
+    """Offset of each batch, shape (batches, components), from a sketch of the cells.
+
+    Parameters
+    ----------
+    X
+        Features that `points` are the components of, (cells, features): the first anchors are sought in them, scaled within
+        each batch.
+    points
+        Coordinates before any correction, (cells, components).
+    codes
+        Batch of each cell, counted from 0.
+    n_neighbors
+        Nearest neighbours that make two cells anchors if mutual.
+    rng
+        Source of randomness.
+    """
+    rows = sketch_batches(codes, cells_per_batch(int(codes.max()) + 1), rng)
+    scores = batchwise_scores(X[rows], codes[rows], points.shape[1], rng)
+    return offsets_in_rounds(points[rows], scores, codes[rows], n_neighbors, rng)
+
+
 def offsets_in_rounds(points: Floats, scores: Floats, codes: Codes, k: int, rng: np.random.Generator) -> Floats:
-    """Offset of every batch, shape (batches, components), in two rounds.
+    """Offset of each batch, shape (batches, components), in two rounds.
 
     Anchors are sought first among `scores` (cells, components), where batches are already comparable, then among the `points`
     that the first offsets have moved; the displacements are always those of `points`.
     """
     n_batches = int(codes.max()) + 1
-    found = np.zeros((n_batches, points.shape[1]), dtype=np.float32)
+    offsets = np.zeros((n_batches, points.shape[1]), dtype=np.float32)
     for _ in range(_ROUNDS):
-        anchors = clean_anchors(find_anchors(scores, codes, k, rng), scores, displaced=0, dissimilar=_ALIGN_DISSIMILAR)
-        found = solve_offsets(anchors, points, n_batches)
-        scores = points - found[codes]
-    return found
+        anchors = clean_anchors(find_anchors(scores, codes, k, rng), scores, displaced=0, dissimilar=_OFFSET_DISSIMILAR)
+        offsets = solve_offsets(anchors, points, n_batches)
+        scores = points - offsets[codes]
+    return offsets
 
 
 def solve_offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
-    """Offset of every batch, shape (batches, components), that the anchors ask for; their mean is 0.
+    """Offset of each batch, shape (batches, components), that the anchors ask for; their mean is 0.
 
     Least squares over the batches of |o_u - o_v - m_uv|^2 with m_uv the median displacement of the anchors between u and v,
     weighted by the square root of their number. Batches without anchors get the mean.
@@ -190,7 +213,7 @@ def solve_offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
 
 
 class AnchorPartners:
-    """Anchored cells by cell, to draw from."""
+    """The partners of each anchored cell, to draw from at random."""
 
     def __init__(self, anchors: Anchors, n_cells: int) -> None:
         cell = np.concatenate([anchors.left, anchors.right])

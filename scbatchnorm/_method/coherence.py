@@ -1,4 +1,7 @@
-"""Do neighbouring cells of different batches differ in a common direction? Evidence at every anchor, and what chance gives."""
+"""Do neighbouring cells of different batches differ in a common direction? Coherence at each anchor, and what chance gives.
+
+Where only some states are displaced, it is decided whether the two sides are one state or two cell types that are each other's nearest.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
-from scbatchnorm._method.anchors import cells_per_batch, find_anchors, find_nearest, sketch_batches
+from scbatchnorm._method.anchors import cells_per_batch, find_anchors, find_nearest, l2_normalise, sketch_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scbatchnorm._data.types import Codes, Floats
+    from scbatchnorm._data.types import Bools, Codes, Floats
 
 # Cells looked at in each batch, and in each split of a batch into two.
 _CELLS = 1000
@@ -32,6 +36,14 @@ _LOW = 0.2
 _HIGH = 0.95
 _FAR = 4
 _MARGIN = 1.2
+# Pairs that are joined to regions, and the fewest of a region; the fewest cells of either side.
+_JOINED = 5
+_REGION_PAIRS = 10
+_SIDE_CELLS = 15
+# One state displaced: its two clouds overlap (distance in standard deviations), and moved onto each other they mix as one.
+_APART = 4.0
+_MIXED = 0.9
+_NEAR = 10
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ def measure_coherence(points: Floats, codes: Codes, rng: np.random.Generator) ->
         [np.stack([anchors.left, anchors.right]), np.stack([anchors.right, anchors.left])], axis=1
     )
     group = codes[both_ways[0]] * n_batches + codes[both_ways[1]]
-    found = []
+    parts = []
     for g in np.unique(group):
         pairs = both_ways[:, group == g]
         # one random partner per cell
@@ -97,11 +109,11 @@ def measure_coherence(points: Floats, codes: Codes, rng: np.random.Generator) ->
         pairs = pairs[:, np.unique(pairs[0], return_index=True)[1]]
         around = find_nearest_pairs(points, pairs[0], pairs[1])
         smooth = coherence_ratios(points, pairs[0], pairs[1], around)[around].mean(axis=1)
-        found.append((rows[pairs[0]], rows[pairs[1]], np.full(pairs.shape[1], g), smooth))
-    if not found:
+        parts.append((rows[pairs[0]], rows[pairs[1]], np.full(pairs.shape[1], g), smooth))
+    if not parts:
         none = np.empty(0, dtype=np.intp)
         return Evidence(none, none, none, np.empty(0))
-    return Evidence(*map(np.concatenate, zip(*found, strict=True)))
+    return Evidence(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def find_nearest_pairs(points: Floats, left: Codes, right: Codes) -> Codes:
@@ -155,3 +167,72 @@ def _splits(points: Floats, codes: Codes, rng: np.random.Generator) -> Iterator[
         share = sizes[other] / (sizes[other] + sizes[level])
         n_second = int(np.clip(round(share * len(rows)), _FEWEST_CELLS, len(rows) - _FEWEST_CELLS))
         yield measure_coherence(points[rows], (np.arange(len(rows)) < n_second).astype(np.int64), rng)
+
+
+def find_displaced_pairs(points: Floats, codes: Codes, evidence: Evidence, chance: Chance) -> tuple[Bools, int]:
+    """Pairs of `evidence` in regions where one state is displaced, shape (pairs,), and the number of regions left as doubtful."""
+    accepted = np.zeros(len(evidence), dtype=bool)
+    doubtful = 0
+    for group in np.unique(evidence.group):
+        members = np.flatnonzero(evidence.group == group)
+        for region in _regions(points, evidence, members, chance):
+            if is_one_state(*_sides(points, codes, evidence, members, region)):
+                accepted[region] = True
+            else:
+                doubtful += 1
+    return accepted, doubtful
+
+
+def is_one_state(left: Floats, right: Floats) -> bool:
+    """Whether two clouds of cells, each (cells, components), can be one state displaced.
+
+    Two types differ in more than their mean: moved onto each other by it, their cells still keep apart. And where there is
+    a gap between the clouds, nothing tells a displaced state from two types.
+    """
+    if min(len(left), len(right)) < _SIDE_CELLS:
+        return False
+    step = left.mean(axis=0) - right.mean(axis=0)
+    direction = step / max(float(np.linalg.norm(step)), np.finfo(np.float32).tiny)
+    spread = np.sqrt(((left @ direction).var() + (right @ direction).var()) / 2)
+    if np.linalg.norm(step) > _APART * spread:
+        return False
+    cells = np.concatenate([left - step, right])
+    is_left = np.arange(len(cells)) < len(left)
+    near = find_nearest(cells, cells, _NEAR + 1)[:, 1:]
+    others = is_left[near] != is_left[:, None]
+    # Each side weighs the same, however unequal their numbers of cells are.
+    mixed = np.mean([others[side].mean() / (~side).sum() for side in (is_left, ~is_left)])
+    return bool(mixed * (len(cells) - 1) >= _MIXED)
+
+
+def _regions(points: Floats, evidence: Evidence, members: Codes, chance: Chance) -> Iterator[Codes]:
+    """Connected pairs that are more displaced than chance allows, with a peak that chance does not reach."""
+    displaced = members[evidence.coherence[members] > chance.high]
+    if len(displaced) < _REGION_PAIRS:
+        return
+    middle = points[evidence.left[displaced]] + points[evidence.right[displaced]]
+    near = find_nearest(middle, middle, _JOINED + 1)
+    start = np.repeat(np.arange(len(displaced)), near.shape[1])
+    graph = sparse.csr_matrix((np.ones(near.size), (start, near.ravel())), shape=(len(displaced), len(displaced)))
+    for part in _parts(connected_components(graph, directed=False)[1]):
+        region = displaced[part]
+        if len(region) >= _REGION_PAIRS and evidence.coherence[region].max() > chance.peak:
+            yield region
+
+
+def _parts(labels: Codes) -> Iterator[Codes]:
+    for label in range(int(labels.max()) + 1):
+        yield np.flatnonzero(labels == label)
+
+
+def _sides(points: Floats, codes: Codes, evidence: Evidence, members: Codes, region: Codes) -> tuple[Floats, Floats]:
+    """Cells of either batch whose nearest anchored cell, of their batch, is one of the region's."""
+    u, v = codes[evidence.left[members[0]]], codes[evidence.right[members[0]]]
+    sides = []
+    for level, cells in ((u, evidence.left), (v, evidence.right)):
+        rows = np.flatnonzero(codes == level)
+        anchored = np.unique(cells[members])
+        inside = np.isin(anchored, cells[region])
+        nearest = find_nearest(l2_normalise(points[rows]), l2_normalise(points[anchored]), 1)[:, 0]
+        sides.append(points[rows[inside[nearest]]])
+    return sides[0], sides[1]

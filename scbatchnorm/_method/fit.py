@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scbatchnorm._data.blocks import Notes
+from scbatchnorm._method.anchors import estimate_offsets
 from scbatchnorm._method.calibration import calibrate_statistics
 from scbatchnorm._method.fitted import FittedModel, LinearModel
-from scbatchnorm._method.offsets import estimate_offsets
 from scbatchnorm._method.reference import sketch_reference
 from scbatchnorm._method.sketch import choose_cells
 from scbatchnorm._method.stem import fit_stem_blocks

@@ -1,4 +1,4 @@
-"""The dial: is there a batch effect to correct, and in which states? Decided before any training, without labels."""
+"""Strength of the correction: is there a batch effect, and in which states? Decided before training, without labels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._method.coherence import Chance, coherence_by_chance, measure_coherence
-from scbatchnorm._method.landmarks import Landmarks
-from scbatchnorm._method.same_state import find_displaced_pairs
+from scbatchnorm._method.anchors import find_nearest, l2_normalise, sketch_batches
+from scbatchnorm._method.coherence import Chance, coherence_by_chance, find_displaced_pairs, measure_coherence
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
@@ -17,10 +16,42 @@ if TYPE_CHECKING:
 
 # Where batches are too small to be split: what splits of larger ones give.
 _USUAL = Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
+# Landmarks kept of each batch, and landmarks that a value is the mean of.
+PER_BATCH = 500
+_NEAR = 15
 # If less than this share of the correction would be left out, it is noise of the evidence, not states of their own.
 _ALIKE = 0.1
 _HALF = 0.5
 _FEWEST_AFFECTED = 20
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Cells with a value each: a quantity that varies over cell states, read off for any cell."""
+
+    points: Floats  # (landmarks, components), uncorrected coordinates
+    codes: Codes  # (landmarks,) batch of each
+    values: Floats  # (landmarks,)
+
+    @classmethod
+    def sample(cls, points: Floats, codes: Codes, values: Floats, rng: np.random.Generator) -> Landmarks:
+        """At most 500 random cells of each batch."""
+        rows = sketch_batches(codes, PER_BATCH, rng)
+        return cls(points[rows], codes[rows].astype(np.int64), values[rows].astype(np.float32))
+
+    def at(self, points: Floats, codes: Codes | None = None) -> Floats:
+        """Mean value of the 15 nearest landmarks, by cosine, of each cell's batch, shape (cells,).
+
+        Where a batch has none, or without `codes`, those of all batches are asked.
+        """
+        points, marks = l2_normalise(points), l2_normalise(self.points)
+        mean = np.empty(len(points), dtype=np.float32)
+        asked = np.full(len(points), -1) if codes is None else np.where(np.isin(codes, self.codes), codes, -1)
+        for level in np.unique(asked):
+            rows = asked == level
+            used = (self.codes == level) | (level < 0)
+            mean[rows] = self.values[used][find_nearest(points[rows], marks[used], _NEAR)].mean(axis=1)
+        return mean
 
 
 @dataclass(frozen=True)
@@ -123,4 +154,4 @@ def _by_cell(
     mean = np.bincount(inverse, weights=values) / count
     if mean.mean() > 1 - _ALIKE:
         return None
-    return Landmarks.keep(points[cells], codes[cells], mean, rng)
+    return Landmarks.sample(points[cells], codes[cells], mean, rng)

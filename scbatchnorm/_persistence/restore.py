@@ -15,11 +15,10 @@ import torch
 from scbatchnorm._data.plain import select_prefix, to_native
 from scbatchnorm._method.anchors import cells_per_batch
 from scbatchnorm._method.fitted import NETWORK, STATES, UNUSED, FittedModel, LinearModel
-from scbatchnorm._method.landmarks import PER_BATCH, Landmarks
 from scbatchnorm._method.parameters import check_parameters
 from scbatchnorm._method.reference import ReferenceCells
 from scbatchnorm._method.stem import Stem
-from scbatchnorm._method.strength import Strength
+from scbatchnorm._method.strength import PER_BATCH, Landmarks, Strength
 from scbatchnorm._method.training.history import empty_history, empty_shift_history
 from scbatchnorm._persistence.record import FORMAT
 from scbatchnorm.nn.network import Autoencoder

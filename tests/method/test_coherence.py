@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scbatchnorm._method.coherence import coherence_by_chance, coherence_ratios, find_nearest_pairs, measure_coherence
+from scbatchnorm._method.coherence import (
+    coherence_by_chance,
+    coherence_ratios,
+    find_nearest_pairs,
+    is_one_state,
+    measure_coherence,
+)
 from tests.helpers.states import states
 
 
@@ -136,3 +142,36 @@ def test_one_batch_has_no_evidence():
     evidence = measure_coherence(states(50), np.zeros(50, dtype=int), np.random.default_rng(0))
     assert len(evidence) == 0
     assert np.isnan(evidence.low)
+
+
+def cloud(n, seed, *, d=10):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("n", "m"), [(100, 100), (40, 200), (200, 40)])
+@pytest.mark.parametrize("step", [0.5, 2.0])
+def test_a_displaced_cloud_is_one_state(n, m, step, seed):
+    assert is_one_state(cloud(n, seed), cloud(m, seed + 10) + np.float32(step / 10**0.5))
+
+
+def test_a_gap_leaves_it_open():
+    assert not is_one_state(cloud(100, 0), cloud(100, 1) + 3)
+
+
+def test_clouds_of_other_shape_are_two_types():
+    """Their means are alike; what varies in one is constant in the other."""
+    narrow = np.repeat([0.2, 2.0], 5).astype(np.float32)
+    assert not is_one_state(cloud(100, 0) * narrow, cloud(100, 1) * narrow[::-1])
+
+
+def test_few_cells_are_not_enough():
+    assert not is_one_state(cloud(14, 0), cloud(100, 1))
+    assert not is_one_state(cloud(100, 0), np.empty((0, 10), np.float32))
+
+
+def test_order_does_not_matter():
+    left, right = cloud(60, 0), cloud(90, 1) + np.float32(0.3)
+    expected = is_one_state(left, right)
+    assert is_one_state(right, left) == expected
+    assert is_one_state(left[::-1], right[::-1]) == expected

@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from scbatchnorm import BatchNormAutoencoder, pp, tl
-from scbatchnorm._method.landmarks import Landmarks
+from scbatchnorm._method.strength import Landmarks
 from scbatchnorm.tl._correction.in_memory import ExpressionInMemory
 from scbatchnorm.tl._correction.lazy import LazyExpression, _ChunkCorrector
 from scbatchnorm.tl._correction.regression import correct_towards, fit_regressions

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from scbatchnorm._method.offsets import estimate_offsets
+from scbatchnorm._method.anchors import estimate_offsets
 from scbatchnorm._method.stem import root_mean_square
 from scbatchnorm._method.support import find_shared_states, knn_mixing
 
