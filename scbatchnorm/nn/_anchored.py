@@ -1,4 +1,4 @@
-"""Shift and scale between batches as their shared states tell them: what composition cannot disturb."""
+"""Shift and scale of batches, estimated from the cell states that they share, whatever their composition."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from scbatchnorm.nn._moments import Moments
 if TYPE_CHECKING:
     from scbatchnorm.nn._moments import Reduce
 
-# A variance counts as if so many more cells had the variance of all: a ratio of two variances of few cells is noise.
+# Cells with the pooled variance that are added to each pair of batches: a ratio of two variances of few cells is noise.
 _PRIOR_CELLS = 8.0
 
 
-def pairs(
-    x: torch.Tensor, one_hot: torch.Tensor, own: Moments, support: torch.Tensor | None, reduce: Reduce
+def pair_moments(
+    x: torch.Tensor, one_hot: torch.Tensor, batch_means: torch.Tensor, support: torch.Tensor | None, reduce: Reduce
 ) -> Moments:
-    """Moments of the cells of each batch (`own`) as far as each other batch shares their states.
+    """Moments of the states that each batch shares with each other batch.
 
-    Group `a * batches + b` are the cells of batch a with the weights that `support` gives them for b.
+    Group `a * batches + b` are the cells of batch a, weighted by their `support` in b. `batch_means` (batches, features) are
+    subtracted before the sums of squares, for precision.
     """
     n_batches = one_hot.shape[1]
     if support is None:
@@ -39,38 +40,43 @@ def pairs(
         raise ValueError(msg)
     weight = support.to(x.dtype)
     weight = weight[:, None].expand(-1, n_batches) if weight.ndim == 1 else weight
-    others = one_hot[:, :, None] * (weight * (1 - one_hot))[:, None, :]
-    return Moments.shared(x, others.flatten(1), one_hot @ own.mean.detach(), reduce)
+    pairs = one_hot[:, :, None] * (weight * (1 - one_hot))[:, None, :]
+    return Moments.weighted(x, pairs.flatten(1), one_hot @ batch_means.detach(), reduce)
 
 
-def estimates(own: Moments, shared: Moments, correction: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of each batch, shape (batches, features), from moments of batches and of their pairs.
+def anchored_statistics(batches: Moments, pairs: Moments, correction: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of each batch, shape (batches, features), from the moments of batches and of their pairs.
 
-    Two batches a and b that share states differ there by m_ab = mean_ab - mean_ba and by the ratio of their variances.
-    Least squares over all pairs, weighted by the precision of such a difference, gives each batch an offset and a
-    log-scale; with these taken off, all cells are normalised together.
+    Two batches a and b that share states differ by the shift m_ab = mean_ab - mean_ba and by the ratio of their variances.
+    Weighted least squares over all pairs, with the precision of such a difference as weight, gives each batch an offset and
+    a log-scale. The cells are normalised together after both are removed.
     """
-    n = len(own.weight)
-    weight = shared.weight.reshape(n, n)
-    mean = shared.mean.reshape(n, n, -1)
-    edge = weight * weight.T / (weight + weight.T).clamp_min(torch.finfo(weight.dtype).tiny)
-    offset = _reconcile(edge, mean - mean.transpose(0, 1))
-    pooled = own.pooled()
+    n_batches = len(batches.weight)
+    weight = pairs.weight.reshape(n_batches, n_batches)
+    mean = pairs.mean.reshape(n_batches, n_batches, -1)
+    precision = weight * weight.T / (weight + weight.T).clamp_min(torch.finfo(weight.dtype).tiny)
+    offset = _fit_differences(precision, mean - mean.transpose(0, 1))
+    pooled = batches.pooled()
     prior = _PRIOR_CELLS * pooled.variance(0).clamp_min(1e-12)
-    spread = ((shared.square + prior) / (shared.weight[:, None] + _PRIOR_CELLS)).reshape(n, n, -1).log()
-    scale = (0.5 * _reconcile(edge, spread - spread.transpose(0, 1))).exp()
-    # Scales are about the middle of what is shared: about any other point they would move it.
+    log_variance = (
+        ((pairs.square + prior) / (pairs.weight[:, None] + _PRIOR_CELLS)).reshape(n_batches, n_batches, -1).log()
+    )
+    scale = (0.5 * _fit_differences(precision, log_variance - log_variance.transpose(0, 1))).exp()
+    # Cells are scaled about the mean of the shared states: about any other point, scaling would shift these.
     total = weight.sum()
-    middle = (weight[:, :, None] * (mean - offset[:, None])).sum((0, 1)) / total if total > 0 else pooled.mean[0]
-    rest = Moments(own.weight, (own.mean - middle - offset) / scale, own.square / scale.square()).pooled()
-    return middle + offset + scale * rest.mean, scale.square() * rest.variance(correction)
+    centre = (weight[:, :, None] * (mean - offset[:, None])).sum((0, 1)) / total if total > 0 else pooled.mean[0]
+    aligned = Moments(
+        batches.weight, (batches.mean - centre - offset) / scale, batches.square / scale.square()
+    ).pooled()
+    return centre + offset + scale * aligned.mean, scale.square() * aligned.variance(correction)
 
 
-def _reconcile(edge: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
-    """Value of each batch, shape (batches, features), whose `difference` (batches, batches, features) fit best.
+def _fit_differences(precision: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
+    """Value of each batch, shape (batches, features), whose differences fit `difference` (batches, batches, features) best.
 
-    Batches that no chain of edges connects have values about 0 each.
+    Weighted by `precision` (batches, batches). Batches that are not connected by pairs of positive precision have values of
+    mean 0 each.
     """
-    laplacian = torch.diag(edge.double().sum(1)) - edge.double()
-    inverse = torch.linalg.pinv(laplacian, rtol=1e-9, hermitian=True).to(edge.dtype)
-    return inverse @ (edge[:, :, None] * difference).sum(1)
+    laplacian = torch.diag(precision.double().sum(1)) - precision.double()
+    inverse = torch.linalg.pinv(laplacian, rtol=1e-9, hermitian=True).to(precision.dtype)
+    return inverse @ (precision[:, :, None] * difference).sum(1)

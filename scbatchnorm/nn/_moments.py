@@ -10,20 +10,20 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    # What adds moments up over all processes; in one process nothing.
+    # Sums moments over all processes.
     Reduce = Callable[["Moments"], "Moments"]
 
 
-def alone(moments: Moments) -> Moments:
-    """The sum over the processes where there is one only."""
+def no_reduction(moments: Moments) -> Moments:
+    """`moments` as they are: the sum over processes where there is only one."""
     return moments
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of each group of cells its weight, mean and sum of squared deviations (or of their products).
+    """Weight, mean and sum of squared deviations (or of their products) of groups of cells.
 
-    Parts add up exactly (Chan, Golub & LeVeque 1983), so cells may come in any chunks, from any process.
+    Moments of parts of the data add up exactly (Chan, Golub & LeVeque 1983), whatever the chunks and processes.
     """
 
     weight: torch.Tensor  # (groups,)
@@ -31,39 +31,41 @@ class Moments:
     square: torch.Tensor  # (groups, features), or (groups, features, features) for products
 
     @classmethod
-    def of(cls, x: torch.Tensor, groups: torch.Tensor, reduce: Reduce = alone) -> Moments:
-        """Moments of `x` (cells, features), each cell in the group that its row of `groups` (cells, groups) is 1 for."""
+    def of(cls, x: torch.Tensor, groups: torch.Tensor, reduce: Reduce = no_reduction) -> Moments:
+        """Moments of `x` (cells, features); `groups` (cells, groups) is the one-hot code of the group of each cell."""
         weight = groups.sum(0).detach()
-        mean = groups.T @ x / _positive(weight)[:, None]
+        mean = groups.T @ x / _one_where_zero(weight)[:, None]
         return reduce(cls(weight, mean, groups.T @ (x - groups @ mean).square()))
 
     @classmethod
-    def shared(cls, x: torch.Tensor, groups: torch.Tensor, means: torch.Tensor, reduce: Reduce = alone) -> Moments:
-        """Moments where a cell is in several groups, with the weights of its row of `groups` (cells, groups).
+    def weighted(
+        cls, x: torch.Tensor, groups: torch.Tensor, means: torch.Tensor, reduce: Reduce = no_reduction
+    ) -> Moments:
+        """Moments of groups that share cells, with the weight of each cell in each group, `groups` (cells, groups).
 
-        `means` (cells, features), alike for the cells of a group, are near its mean: one pass over the data cancels less.
+        `means` (cells, features), equal for the cells of a batch, are subtracted before the sums of squares, for precision.
         """
         x = x - means
         weight = groups.sum(0).detach()
-        mean = groups.T @ x / _positive(weight)[:, None]
+        mean = groups.T @ x / _one_where_zero(weight)[:, None]
         square = groups.T @ x.square() - weight[:, None] * mean.square()
-        near = groups.T @ means / _positive(weight)[:, None]
-        return reduce(cls(weight, near + mean, square.clamp_min(0)))
+        subtracted = groups.T @ means / _one_where_zero(weight)[:, None]
+        return reduce(cls(weight, subtracted + mean, square.clamp_min(0)))
 
     @classmethod
-    def products(cls, x: torch.Tensor, reduce: Reduce = alone) -> Moments:
-        """Moments of one group, with the products of the deviations of any two features."""
+    def products(cls, x: torch.Tensor, reduce: Reduce = no_reduction) -> Moments:
+        """Moments of all cells as one group, with the products of the deviations of each pair of features."""
         weight = x.new_full((1,), len(x))
-        mean = x.sum(0, keepdim=True) / _positive(weight)[:, None]
+        mean = x.sum(0, keepdim=True) / _one_where_zero(weight)[:, None]
         centred = x - mean
         return reduce(cls(weight, mean, (centred.T @ centred)[None]))
 
     def __add__(self, other: Moments) -> Moments:
         weight = self.weight + other.weight
-        share = other.weight / _positive(weight)
+        fraction = other.weight / _one_where_zero(weight)
         delta = other.mean - self.mean
-        between = self._products_of(delta, self.weight * share)
-        return Moments(weight, self.mean + share[:, None] * delta, self.square + other.square + between)
+        between = self._products_of(delta, self.weight * fraction)
+        return Moments(weight, self.mean + fraction[:, None] * delta, self.square + other.square + between)
 
     @classmethod
     def total(cls, parts: torch.Tensor) -> Moments:
@@ -71,16 +73,16 @@ class Moments:
         n_features = parts.shape[2] // 2
         weight, mean, square = parts.split([1, n_features, n_features], dim=2)
         weight = weight.detach()
-        whole = weight.sum(0)
-        middle = (weight * mean).sum(0) / _positive(whole)
-        return cls(whole[:, 0], middle, (square + weight * (mean - middle).square()).sum(0))
+        total_weight = weight.sum(0)
+        total_mean = (weight * mean).sum(0) / _one_where_zero(total_weight)
+        return cls(total_weight[:, 0], total_mean, (square + weight * (mean - total_mean).square()).sum(0))
 
     def packed(self) -> torch.Tensor:
-        """Weight, mean and squared deviations of each group beside each other, shape (groups, 1 + 2 features)."""
+        """Weight, mean and squared deviations of each group in one tensor, shape (groups, 1 + 2 features)."""
         return torch.cat([self.weight[:, None], self.mean, self.square], dim=1)
 
     def _products_of(self, delta: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        """`factor` (groups,) times the squares, or products, of `delta` (groups, features)."""
+        """`factor` (groups,) times the squares, or pairwise products, of `delta` (groups, features)."""
         if self.square.ndim == 2:
             return factor[:, None] * delta.square()
         return factor[:, None, None] * delta[:, :, None] * delta[:, None, :]
@@ -88,16 +90,16 @@ class Moments:
     def pooled(self) -> Moments:
         """Moments of all groups together, as one group."""
         weight = self.weight.sum()
-        mean = (self.weight[:, None] * self.mean).sum(0) / _positive(weight)
+        mean = (self.weight[:, None] * self.mean).sum(0) / _one_where_zero(weight)
         square = (self.square + self.weight[:, None] * (self.mean - mean).square()).sum(0)
         return Moments(weight[None], mean[None], square[None])
 
     def variance(self, correction: int) -> torch.Tensor:
-        """Squared deviations per cell; `correction` 0 as it is, 1 without bias. Shape of `square`."""
+        """Variance, biased (`correction` 0) or unbiased (1). Shape of `square`."""
         cells = (self.weight - correction).clamp_min(1)
         return self.square / cells.reshape(-1, *[1] * (self.square.ndim - 1))
 
 
-def _positive(weight: torch.Tensor) -> torch.Tensor:
-    """`weight`, and 1 where it is 0: what is divided by it is 0 there."""
+def _one_where_zero(weight: torch.Tensor) -> torch.Tensor:
+    """`weight` with 1 in place of 0, as a divisor of sums that are 0 there."""
     return torch.where(weight > 0, weight, torch.ones_like(weight))

@@ -1,4 +1,4 @@
-"""What the layers have in common, and those with statistics of minibatches: the moving average, its exact replacement."""
+"""Base classes of the layers; moving averages of minibatch statistics, and exact statistics in their place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from scbatchnorm.nn._moments import Moments, alone
+from scbatchnorm.nn._moments import Moments, no_reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Normalizer(nn.Module):
-    """Base of the family: layers over (cells, features) that may be told the batch of each cell."""
+    """Base of the normalisation layers: modules over (cells, features) that take the batch of each cell, if they need it."""
 
     #: Whether, in training, the output of a cell depends on the other cells of the minibatch.
     minibatch_statistics: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class BatchStatistics(Normalizer, ABC):
     def __init__(self, num_features: int, *, momentum: float | None, eps: float) -> None:
         super().__init__()
         self.num_features, self.momentum, self.eps = num_features, momentum, eps
-        check_whole("num_features", num_features)
+        check_positive_int("num_features", num_features)
         if momentum is not None and not 0 <= momentum <= 1:
             msg = f"momentum must be None or a number in [0, 1]; got {momentum!r}."
             raise ValueError(msg)
@@ -76,22 +76,22 @@ class BatchStatistics(Normalizer, ABC):
         """
         total: list[Moments] = []
         for chunk in batches:
-            total = add(total, self.observe(*((chunk,) if isinstance(chunk, torch.Tensor) else chunk)))
+            total = add_moments(total, self.observe(*((chunk,) if isinstance(chunk, torch.Tensor) else chunk)))
         self.calibrate(total)
 
     @torch.no_grad()
     def observe(self, x: torch.Tensor, *others: torch.Tensor | None) -> list[Moments]:
-        """Moments of what `forward` takes, in float64 and on the CPU: sums of them are what `calibrate` takes."""
+        """Moments of the arguments of `forward`, in float64 and on the CPU; `calibrate` takes sums of them."""
         check_shape(x, self.num_features)
-        return self._moments(_exact(x), *[None if other is None else _exact(other) for other in others])
+        return self._moments(_as_float64(x), *[None if other is None else _as_float64(other) for other in others])
 
-    def observed(self, seen: Sequence[Moments]) -> bool:
-        """Whether there is anything to `calibrate` with, in any process."""
-        return bool(seen)
+    def observed(self, moments: Sequence[Moments]) -> bool:
+        """Whether there are `moments` to `calibrate` with, in any process."""
+        return bool(moments)
 
     @torch.no_grad()
     def calibrate(self, moments: Sequence[Moments]) -> None:
-        """Set the statistics to those of the sum of what `observe` returned."""
+        """Set the statistics to those of `moments`, a sum of results of `observe`."""
         if not moments or not moments[0].weight.sum():
             msg = f"batches must hold cells to recalibrate {type(self).__name__} with; they hold none."
             raise ValueError(msg)
@@ -99,34 +99,36 @@ class BatchStatistics(Normalizer, ABC):
 
     @torch.no_grad()
     def _average(self, moments: Sequence[Moments]) -> None:
-        """Take the statistics of a minibatch into the moving average."""
-        self.num_batches_tracked += self._seen(moments).to(self.num_batches_tracked)
+        """Update the moving average with the statistics of a minibatch."""
+        self.num_batches_tracked += self._has_cells(moments).to(self.num_batches_tracked)
         self._update(moments, exact=False)
 
     def _update(self, moments: Sequence[Moments], *, exact: bool) -> None:
-        """Move the buffers to the statistics of `moments`, all or a part of the way, where these have cells."""
-        seen = self._seen(moments)
+        """Set the buffers to the statistics of `moments` (`exact`), or average them in; those without cells stay."""
+        has_cells = self._has_cells(moments)
         for name, value in self._estimates(moments, correction=1).items():
             buffer = self.get_buffer(name)
-            rows = (*seen.shape, *[1] * (buffer.ndim - seen.ndim))
-            moved = value = value.to(buffer)
+            shape = (*has_cells.shape, *[1] * (buffer.ndim - has_cells.ndim))
+            updated = value = value.to(buffer)
             if not exact:
-                equal = 1 / self.num_batches_tracked.clamp_min(1).to(buffer.dtype).reshape(rows)
-                share = equal if self.momentum is None else self.momentum
-                moved = (1 - share) * buffer + share * value
-            buffer.copy_(torch.where(seen.reshape(rows), moved, buffer))
+                equal = 1 / self.num_batches_tracked.clamp_min(1).to(buffer.dtype).reshape(shape)
+                momentum = equal if self.momentum is None else self.momentum
+                updated = (1 - momentum) * buffer + momentum * value
+            buffer.copy_(torch.where(has_cells.reshape(shape), updated, buffer))
 
-    def _seen(self, moments: Sequence[Moments]) -> torch.Tensor:
+    def _has_cells(self, moments: Sequence[Moments]) -> torch.Tensor:
         """Whether there were cells, for each row of the buffers or for all, shape of `num_batches_tracked`."""
         return (moments[0].weight.sum() > 0).to(self.num_batches_tracked.device)
 
     @abstractmethod
-    def _moments(self, x: torch.Tensor, batch: torch.Tensor | None = None, *, reduce: Reduce = alone) -> list[Moments]:
-        """What the statistics are made of, summed over the processes by `reduce`."""
+    def _moments(
+        self, x: torch.Tensor, batch: torch.Tensor | None = None, *, reduce: Reduce = no_reduction
+    ) -> list[Moments]:
+        """Moments that the statistics are computed from, summed over the processes by `reduce`."""
 
     @abstractmethod
     def _estimates(self, moments: Sequence[Moments], *, correction: int) -> dict[str, torch.Tensor]:
-        """Statistics by the names of the buffers, variances biased (`correction` 0) or not (1)."""
+        """Statistics by the names of their buffers; variances biased (`correction` 0) or unbiased (1)."""
 
 
 class FeatureStatistics(BatchStatistics):
@@ -141,7 +143,9 @@ class FeatureStatistics(BatchStatistics):
         self.register_buffer("running_var", torch.ones(num_features))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
-    def _moments(self, x: torch.Tensor, batch: torch.Tensor | None = None, *, reduce: Reduce = alone) -> list[Moments]:
+    def _moments(
+        self, x: torch.Tensor, batch: torch.Tensor | None = None, *, reduce: Reduce = no_reduction
+    ) -> list[Moments]:
         return [Moments.of(x, x.new_ones(len(x), 1), reduce)]
 
     def _estimates(self, moments: Sequence[Moments], *, correction: int) -> dict[str, torch.Tensor]:
@@ -155,29 +159,29 @@ class FeatureStatistics(BatchStatistics):
         check_cells(len(x), self)
         moments = self._moments(x)
         self._average(moments)
-        now = self._estimates(moments, correction=0)
-        return now["running_mean"], now["running_var"]
+        current = self._estimates(moments, correction=0)
+        return current["running_mean"], current["running_var"]
 
 
-def add(total: Sequence[Moments], part: Sequence[Moments]) -> list[Moments]:
-    """Sum of two results of `observe`; nothing is the empty list."""
+def add_moments(total: Sequence[Moments], part: Sequence[Moments]) -> list[Moments]:
+    """Sum of two results of `observe`; an empty `total` is 0."""
     return [a + b for a, b in zip(total, part, strict=True)] if total else list(part)
 
 
-def _exact(values: torch.Tensor) -> torch.Tensor:
-    """Real numbers as float64, on the CPU, for not every device has it."""
+def _as_float64(values: torch.Tensor) -> torch.Tensor:
+    """Floating-point `values` as float64, which not every device has, on the CPU; others with their type."""
     values = values.detach().cpu()
     return values.double() if values.is_floating_point() else values
 
 
-def over_features(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance along the last axis, which is kept; of no cells there are none."""
+def mean_and_variance(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance over the last axis, which is kept with length 1."""
     mean = x.mean(-1, keepdim=True)
     return mean, (x - mean).square().mean(-1, keepdim=True)
 
 
-def check_whole(name: str, value: object) -> None:
-    """Raise unless the parameter `name` is a whole number from 1, numpy's included."""
+def check_positive_int(name: str, value: object) -> None:
+    """Raise unless the parameter `name` is an integer >= 1, of Python or numpy."""
     if not isinstance(value, Integral) or int(value) < 1:
         msg = f"{name} must be an int >= 1; got {value!r}."
         raise ValueError(msg)
@@ -191,10 +195,10 @@ def check_shape(x: torch.Tensor, num_features: int) -> None:
 
 
 def check_cells(n_cells: float, layer: nn.Module) -> None:
-    """Raise unless a minibatch has a variance."""
+    """Raise unless a minibatch has at least two cells, as a variance needs."""
     if n_cells < 2:
         msg = (
-            f"{type(layer).__name__} needs minibatches of at least 2 cells in training; got {n_cells:g}. For cells one by "
-            "one use evaluation mode, or a layer without minibatch statistics: LayerNorm, GroupNorm."
+            f"{type(layer).__name__} needs minibatches of at least 2 cells in training; got {n_cells:g}. For single "
+            "cells use evaluation mode, or a layer without minibatch statistics: LayerNorm, GroupNorm."
         )
         raise ValueError(msg)

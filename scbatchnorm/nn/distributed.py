@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import distributed, nn
 
-from scbatchnorm.nn._moments import Moments, alone
+from scbatchnorm.nn._moments import Moments, no_reduction
 from scbatchnorm.nn.normalization import MixedBatchNorm
 
 if TYPE_CHECKING:
@@ -81,33 +81,33 @@ class SyncMixedBatchNorm(MixedBatchNorm):
             ).train(module.training)
             layer._parameters, layer._buffers = module._parameters, module._buffers
             return layer
-        for name, part in module.named_children():
-            setattr(module, name, cls.convert(part, process_group))
+        for name, child in module.named_children():
+            setattr(module, name, cls.convert(child, process_group))
         return module
 
-    def observed(self, seen: Sequence[Moments]) -> bool:
-        """Whether there is anything to `calibrate` with, in any process."""
-        nothing = self.running_mean.new_zeros(1, 1)
-        return bool(self._sum(Moments(nothing[0] + bool(seen), nothing, nothing)).weight)
+    def observed(self, moments: Sequence[Moments]) -> bool:
+        """Whether there are `moments` to `calibrate` with, in any process."""
+        zero = self.running_mean.new_zeros(1, 1)
+        return bool(self._reduce(Moments(zero[0] + bool(moments), zero, zero)).weight)
 
     @torch.no_grad()
     def calibrate(self, moments: Sequence[Moments]) -> None:
         """Set the statistics to those of the sum, over all processes, of what `observe` returned."""
-        nothing = self.running_mean.new_zeros(0)
-        own = moments or self.observe(nothing.new_zeros(0, self.num_features), nothing.long(), nothing)
+        no_cells = self.running_mean.new_zeros(0)
+        local = moments or self.observe(no_cells.new_zeros(0, self.num_features), no_cells.long(), no_cells)
         device = self.running_mean.device
-        on_device = [Moments(m.weight.to(device), m.mean.to(device), m.square.to(device)) for m in own]
-        super().calibrate([self._sum(m) for m in on_device])
+        on_device = [Moments(m.weight.to(device), m.mean.to(device), m.square.to(device)) for m in local]
+        super().calibrate([self._reduce(m) for m in on_device])
 
     @property
-    def _sum(self) -> Reduce:
+    def _reduce(self) -> Reduce:
         if not (distributed.is_available() and distributed.is_initialized()):
-            return alone
-        return lambda moments: Moments.total(_Gathered.apply(moments.packed(), self.process_group))
+            return no_reduction
+        return lambda moments: Moments.total(_AllGather.apply(moments.packed(), self.process_group))
 
 
-class _Gathered(torch.autograd.Function):
-    """A tensor of every process, shape (processes, ...); what one puts in all get out, so gradients are summed."""
+class _AllGather(torch.autograd.Function):
+    """All-gather of a tensor of each process, shape (processes, ...), with gradients summed over the processes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, group: distributed.ProcessGroup | None) -> torch.Tensor:

@@ -46,13 +46,13 @@ def fold_batchnorm(module: Module) -> Module:
         msg = "module must be in evaluation mode: only frozen statistics can be folded. Call module.eval() first."
         raise ValueError(msg)
     module = copy.deepcopy(module)
-    for part in module.modules():
-        if isinstance(part, nn.Sequential):
-            for i in range(len(part) - 1):
+    for layers in module.modules():
+        if isinstance(layers, nn.Sequential):
+            for i in range(len(layers) - 1):
                 # A linear layer with a parametrized weight is of another type.
-                linear, affine = part[i], frozen_affine(part[i + 1])
+                linear, affine = layers[i], frozen_affine(layers[i + 1])
                 if type(linear) is nn.Linear and affine is not None and len(affine[1]) == linear.out_features:
-                    part[i], part[i + 1] = _folded(linear, affine), nn.Identity().eval()
+                    layers[i], layers[i + 1] = _fold_linear(linear, affine), nn.Identity().eval()
     return module
 
 
@@ -71,13 +71,13 @@ def frozen_affine(layer: nn.Module) -> Affine | None:
 
 
 @torch.no_grad()
-def _folded(linear: nn.Linear, affine: Affine) -> nn.Linear:
-    """One layer that does what `linear` and the map after it do, multiplied out in float64."""
+def _fold_linear(linear: nn.Linear, affine: Affine) -> nn.Linear:
+    """The linear layer that is the composition of `linear` and `affine`, computed in float64."""
     scale, shift = (value.double() for value in affine)
     matrix = torch.diag(scale) if scale.ndim == 1 else scale
-    # Without the random start of a new layer, which would move the caller's generator.
+    # A random initialisation would advance the generator of the caller.
     like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-    whole = nn.utils.skip_init(nn.Linear, linear.in_features, linear.out_features, **like)
-    whole.weight.copy_(matrix @ linear.weight.double())
-    whole.bias.copy_(shift if linear.bias is None else shift + matrix @ linear.bias.double())
-    return whole.requires_grad_(linear.weight.requires_grad).eval()
+    folded = nn.utils.skip_init(nn.Linear, linear.in_features, linear.out_features, **like)
+    folded.weight.copy_(matrix @ linear.weight.double())
+    folded.bias.copy_(shift if linear.bias is None else shift + matrix @ linear.bias.double())
+    return folded.requires_grad_(linear.weight.requires_grad).eval()

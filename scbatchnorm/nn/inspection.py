@@ -1,4 +1,4 @@
-"""What normalisation does to the shift between batches, and how steep a frozen encoder can be."""
+"""Inspection of trained networks: shift between batches at each layer, Lipschitz bounds, learned mixtures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import nn
 from scbatchnorm.nn._moments import Moments
 from scbatchnorm.nn._statistics import Normalizer
 from scbatchnorm.nn.folding import fold_batchnorm, frozen_affine
+from scbatchnorm.nn.mixtures import BatchLayerNorm, SwitchableNorm
 from scbatchnorm.nn.network import Autoencoder, Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     Snapshot = dict[tuple[str, str, str], Moments]
 
 _NORMS = (Normalizer, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-# Modules whose forward takes the codes of the batches.
-_TOLD = (Autoencoder, Stack, Normalizer)
+# Modules whose `forward` takes the codes of the batches.
+_TAKES_CODES = (Autoencoder, Stack, Normalizer)
 # Cells that pass the network at once; no result depends on it.
 _CHUNK = 8192
-_SILENT = (nn.Identity, nn.Dropout, nn.Flatten)
-_GENTLE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus)
+# Modules of Lipschitz constant 1, but for a LeakyReLU of a larger slope.
+_LIPSCHITZ_ONE = (
+    *(nn.Identity, nn.Dropout, nn.Flatten),
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus),
+)
+_SHARE_COLUMNS = ["layer", "norm", "of", "statistics", "share"]
 
 
 def covariate_shift(
@@ -40,17 +45,17 @@ def covariate_shift(
     For feature f with mean m_f and variance v_f over all cells, and those of batch b,
     `mean_shift = sqrt(mean_f((m_bf - m_f)^2 / v_f))` in standard deviations, and
     `variance_shift = sqrt(mean_f(log(v_bf / v_f)^2))`; 0 where a batch is as all cells are. Features that do not vary are left out. What
-    batches differ in because they hold other cell types counts, too: compare a shift with that of a method you trust, not with 0.
+    batches differ in because they hold other cell types counts, too: compare a shift with that of another method, not with 0.
 
     Parameters
     ----------
     model
-        A fitted `BatchNormAutoencoder`, or any torch module; it is looked at in evaluation mode and not changed.
+        A fitted `BatchNormAutoencoder`, or any torch module; it is used in evaluation mode and not changed.
     data
         For an estimator: AnnData that it, or a model like it, integrated, or the X it was fitted on (cells, features). For a module:
         its input, a tensor or array (cells, features).
     batch
-        Batch of each cell, shape (cells,): names as in the fit; for a module the codes it knows them by. With AnnData a
+        Batch of each cell, shape (cells,): names as in the fit; for a module that takes codes, these. With AnnData a
         column of `obs`, or `None` for that of the integration.
     key
         Only for AnnData: the `key_added` of the integration; `None` is the package's own.
@@ -102,8 +107,8 @@ def covariate_shift(
         raise ValueError(msg)
     if given.dtype.kind in "iu" and len(given) and given.min() >= 0:
         codes, names = given.astype(np.int64), [str(code) for code in range(given.max() + 1)]
-    elif isinstance(model, _TOLD):
-        msg = f"batch must be the codes that {type(model).__name__} knows the batches by, whole numbers from 0; got {given.dtype}."
+    elif isinstance(model, _TAKES_CODES):
+        msg = f"batch must be the codes of the batches that {type(model).__name__} takes, whole numbers from 0; got {given.dtype}."
         raise ValueError(msg)
     else:
         codes, levels = pd.factorize(given)
@@ -121,87 +126,94 @@ def _fitted(model: Any) -> Any:
 def snapshot(module: nn.Module, x: torch.Tensor, codes: torch.Tensor, n_batches: int) -> Snapshot:
     """Moments of each batch before and after each normalisation, and of what an `Autoencoder` encodes to, in evaluation mode."""
     groups = nn.functional.one_hot(codes, n_batches).double().cpu()
-    found: Snapshot = {}
-    modes = {part: part.training for part in module.modules()}
+    moments: Snapshot = {}
+    training = {part: part.training for part in module.modules()}
     chunk = slice(0, 0)
 
-    def keep(place: tuple[str, str, str], values: torch.Tensor) -> None:
-        part = Moments.of(values.detach().cpu().double(), groups[chunk])
-        found[place] = found[place] + part if place in found else part
+    def add(place: tuple[str, str, str], values: torch.Tensor) -> None:
+        chunk_moments = Moments.of(values.detach().cpu().double(), groups[chunk])
+        moments[place] = moments[place] + chunk_moments if place in moments else chunk_moments
 
-    def look(name: str) -> Any:
+    def hook_of(name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            keep((name, type(layer).__name__, "before"), inputs[0])
-            keep((name, type(layer).__name__, "after"), output)
+            add((name, type(layer).__name__, "before"), inputs[0])
+            add((name, type(layer).__name__, "after"), output)
 
         return hook
 
     hooks = [
-        part.register_forward_hook(look(name)) for name, part in module.named_modules() if isinstance(part, _NORMS)
+        layer.register_forward_hook(hook_of(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, _NORMS)
     ]
     try:
         module.eval()
         for start in range(0, len(x), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            out = module(x[chunk], codes[chunk]) if isinstance(module, _TOLD) else module(x[chunk])
+            output = module(x[chunk], codes[chunk]) if isinstance(module, _TAKES_CODES) else module(x[chunk])
             if isinstance(module, Autoencoder):
-                keep(("latent", "", "after"), out[0])
+                add(("latent", "", "after"), output[0])
     finally:
-        for hook in hooks:
-            hook.remove()
-        for part, training in modes.items():
-            part.training = training
+        for handle in hooks:
+            handle.remove()
+        for part, mode in training.items():
+            part.training = mode
     # The latent points come before the decoder.
-    return dict(sorted(found.items(), key=lambda item: isinstance(module, Autoencoder) and "decoder" in item[0][0]))
+    return dict(sorted(moments.items(), key=lambda item: isinstance(module, Autoencoder) and "decoder" in item[0][0]))
 
 
-def shift_table(found: Snapshot, names: Sequence[str]) -> pd.DataFrame:
-    """Table of `covariate_shift` from moments of the batches called `names`."""
+def shift_table(moments: Snapshot, names: Sequence[str]) -> pd.DataFrame:
+    """Table of `covariate_shift` from the moments of the batches called `names`."""
     rows = []
-    for (layer, norm, position), moments in found.items():
-        whole = moments.pooled()
-        variance = whole.variance(0)[0]
-        varies = variance > 1e-12 * (variance.max() + whole.mean[0].square())
-        mean = ((moments.mean - whole.mean).square() / variance)[:, varies].mean(1).sqrt()
-        ratio = (moments.variance(0) / variance)[:, varies].clamp_min(1e-12).log()
-        spread = ratio.square().mean(1).sqrt()
+    for (layer, norm, position), batches in moments.items():
+        pooled = batches.pooled()
+        variance = pooled.variance(0)[0]
+        varies = _varies(pooled)
+        mean_shift = ((batches.mean - pooled.mean).square() / variance)[:, varies].mean(1).sqrt()
+        log_ratio = (batches.variance(0) / variance)[:, varies].clamp_min(1e-12).log()
+        variance_shift = log_ratio.square().mean(1).sqrt()
         for b, name in enumerate(names):
-            n_cells = int(moments.weight[b])
+            n_cells = int(batches.weight[b])
             if not n_cells:
                 continue
-            place = {"layer": layer, "norm": norm, "position": position, "batch": name}
-            variance_shift = float(spread[b]) if n_cells > 1 else float("nan")
-            rows.append(place | {"n_cells": n_cells, "mean_shift": float(mean[b]), "variance_shift": variance_shift})
+            row = {"layer": layer, "norm": norm, "position": position, "batch": name, "n_cells": n_cells}
+            row["mean_shift"] = float(mean_shift[b])
+            row["variance_shift"] = float(variance_shift[b]) if n_cells > 1 else float("nan")
+            rows.append(row)
     return pd.DataFrame(rows, columns=["layer", "norm", "position", "batch", "n_cells", "mean_shift", "variance_shift"])
 
 
-def drift(found: Snapshot, before: Snapshot | None) -> dict[tuple[str, str], float]:
-    """How far the mean over all cells moved since the snapshot `before`, in its standard deviations: internal covariate shift.
+def drift(moments: Snapshot, earlier: Snapshot | None) -> dict[tuple[str, str], float]:
+    """Shift of the mean over all cells since the snapshot `earlier`, in its standard deviations: internal covariate shift.
 
-    Root mean square over features, for each layer and position; NaN where there is nothing before.
+    Root mean square over features, for each layer and position; NaN if there is no earlier snapshot.
     """
-    moved = {}
-    for place, moments in found.items():
-        now = moments.pooled()
-        if before is None:
-            moved[place[0], place[2]] = float("nan")
+    drifts = {}
+    for place, batches in moments.items():
+        layer, _, position = place
+        if earlier is None:
+            drifts[layer, position] = float("nan")
             continue
-        then = before[place].pooled()
-        variance = then.variance(0)[0]
-        varies = variance > 1e-12 * (variance.max() + then.mean[0].square())
-        moved[place[0], place[2]] = float(
-            ((now.mean - then.mean)[0].square() / variance)[varies].mean().sqrt() if varies.any() else 0.0
-        )
-    return moved
+        pooled, reference = batches.pooled(), earlier[place].pooled()
+        varies = _varies(reference)
+        squares = ((pooled.mean - reference.mean)[0].square() / reference.variance(0)[0])[varies]
+        drifts[layer, position] = float(squares.mean().sqrt()) if varies.any() else 0.0
+    return drifts
+
+
+def _varies(pooled: Moments) -> torch.Tensor:
+    """Whether each feature varies by more than rounding, shape (features,)."""
+    variance = pooled.variance(0)[0]
+    return variance > 1e-12 * (variance.max() + pooled.mean[0].square())
 
 
 def lipschitz_bound(model: Any) -> float:
-    """Upper bound of how much further apart the frozen encoder can move two cells of the same batch.
+    """Upper bound of the Lipschitz constant of the frozen encoder, for two cells of the same batch.
 
-    Product of the spectral norms of the linear layers with the scales of frozen normalisations multiplied in; activations
-    do not stretch. A residual encoder has the bound of its linear part plus that of its residual. A bound, not an estimate: norms of successive
-    layers are reached in different directions. Layers that normalise each cell by itself are steep where all features of a cell are equal, so with
-    them the bound is useless (`inf` for `SwitchableNorm`); with batch statistics it is a property of the model.
+    Product of the spectral norms of the linear layers, with the scales of frozen normalisations multiplied in; the constant of
+    the activations is 1. A residual encoder has the bound of its linear part plus that of its residual. It is a bound, not an estimate: norms
+    of successive layers are reached in different directions. Layers that normalise each cell by its own features have large derivatives where
+    these are nearly equal, so the bound is useless with them (`inf` for `SwitchableNorm`).
 
     Parameters
     ----------
@@ -230,7 +242,7 @@ def lipschitz_bound(model: Any) -> float:
         return encoder_bound(model, 1.0)
     training = model.training
     try:
-        return _product(fold_batchnorm(model.eval()))
+        return _product_of_bounds(fold_batchnorm(model.eval()))
     finally:
         model.train(training)
 
@@ -244,23 +256,73 @@ def encoder_bound(network: Autoencoder, strength: float) -> float:
     first = encoder.get_submodule("0")
     weight = first.get_parameter("weight").detach()
     first.weight = nn.Parameter(weight[:, :width])  # the code of the batch is the same for both cells
-    return float(linear) + strength * _product(encoder)
+    return float(linear) + strength * _product_of_bounds(encoder)
 
 
-def _product(module: nn.Module) -> float:
+def _product_of_bounds(module: nn.Module) -> float:
     """Product of the bounds of the layers."""
     if isinstance(module, nn.Sequential):
-        bounds = [_product(layer) for layer in module]
-        # After a constant nothing is steep, whatever its own bound.
+        bounds = [_product_of_bounds(layer) for layer in module]
+        # The composition with a constant map is constant, also if another bound is infinite.
         return 0.0 if 0.0 in bounds else float(np.prod(bounds))
     if isinstance(module, nn.Linear):
         return float(torch.linalg.matrix_norm(module.weight.detach().double(), 2))
     if isinstance(module, Normalizer):
         return module.lipschitz_bound()
-    if isinstance(module, _SILENT + _GENTLE):
+    if isinstance(module, _LIPSCHITZ_ONE):
         return max(1.0, abs(getattr(module, "negative_slope", 0.0)))
     affine = frozen_affine(module)
     if affine is not None:
         return float(affine[0].abs().max())
     msg = f"model must be made of linear layers, normalisations and activations; no bound is known for {type(module).__name__}."
     raise TypeError(msg)
+
+
+def learned_shares(model: Any) -> pd.DataFrame:
+    """Share of each kind of statistics in the layers that mix several.
+
+    Parameters
+    ----------
+    model
+        A fitted `BatchNormAutoencoder` or any torch module, with `SwitchableNorm` or `BatchLayerNorm` in it (whose share is
+        not learned but follows from the size of the minibatches).
+
+    Returns
+    -------
+    DataFrame with one row for each layer and kind of statistics, none if there are no such layers:
+
+    `layer`, `norm` : str
+        Name of the layer in the module, and its class.
+    `of` : str
+        What is mixed: `"mean"`, `"variance"`, or `"result"` for results of two normalisations.
+    `statistics` : str
+        `"batch"`, `"layer"` or `"instance"`.
+    `share` : float
+        From 0 to 1; those of one `of` add up to 1.
+
+    Raises
+    ------
+    ValueError
+        The estimator has no network, because nothing was corrected.
+
+    Examples
+    --------
+    >>> from scbatchnorm.nn import SwitchableNorm, learned_shares
+    >>> learned_shares(SwitchableNorm(8)).round(2)[["of", "statistics", "share"]].values.tolist()[:2]
+    [['mean', 'batch', 0.33], ['mean', 'layer', 0.33]]
+    """
+    module = model if isinstance(model, nn.Module) else _fitted(model).require_network("learned_shares")
+    rows = [(name, type(layer).__name__, *row) for name, layer in module.named_modules() for row in _shares_of(layer)]
+    return pd.DataFrame(rows, columns=_SHARE_COLUMNS)
+
+
+def _shares_of(layer: nn.Module) -> Iterator[tuple[str, str, float]]:
+    """What is mixed, kind of statistics and share, of one layer."""
+    if isinstance(layer, SwitchableNorm):
+        for of, shares in layer.shares.items():
+            for name, share in shares.items():
+                yield of, name, share
+    elif isinstance(layer, BatchLayerNorm):
+        share = float(layer.batch_share)
+        yield "result", "batch", share
+        yield "result", "layer", 1 - share

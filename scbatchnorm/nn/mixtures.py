@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from scbatchnorm.nn._statistics import FeatureStatistics, check_shape, over_features
+from scbatchnorm.nn._statistics import FeatureStatistics, check_shape, mean_and_variance
 from scbatchnorm.nn.per_cell import check_groups, default_groups
 
 # Names of the statistics that SwitchableNorm mixes, in the order of its logits.
@@ -17,7 +17,7 @@ class SwitchableNorm(FeatureStatistics):
 
     `mean = sum_k w_k mean_k` and `var = sum_k v_k var_k`, with w and v softmax of parameters: batch statistics are over the cells of the
     minibatch, layer statistics over the features of the cell, instance statistics over the features of one channel of the
-    cell (see `InstanceNorm` for what stands for positions). All weights start equal; `shares` tells what was learned.
+    cell (see `InstanceNorm` for what stands for positions). All weights start equal; `shares` has the learned ones.
 
     Parameters
     ----------
@@ -69,15 +69,15 @@ class SwitchableNorm(FeatureStatistics):
         """Normalise `x`, shape (cells, features); `batch` is not needed and ignored."""
         check_shape(x, self.num_features)
         channels = x.unflatten(1, (self.num_channels, self.num_features // self.num_channels))
-        of_channels = tuple(value.expand_as(channels).flatten(1) for value in over_features(channels))
-        kinds = [self._current(x), over_features(x), of_channels]
-        shares = self.mean_logit.softmax(0), self.var_logit.softmax(0)
-        mean, var = (sum(s * kind[i] for s, kind in zip(shares[i], kinds, strict=True)) for i in (0, 1))
+        instance = tuple(value.expand_as(channels).flatten(1) for value in mean_and_variance(channels))
+        means, variances = zip(self._current(x), mean_and_variance(x), instance, strict=True)
+        mean = sum(share * value for share, value in zip(self.mean_logit.softmax(0), means, strict=True))
+        var = sum(share * value for share, value in zip(self.var_logit.softmax(0), variances, strict=True))
         return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
 
 
 class BatchLayerNorm(FeatureStatistics):
-    """Mixture that leans to batch statistics in large and to layer statistics in small minibatches.
+    """Mixture of BatchNorm and LayerNorm, with more weight on BatchNorm the larger the minibatch.
 
     `y = (s batchnorm(x) + (1 - s) layernorm(x)) * weight + bias` with `s = m / (m + equal_at)` for minibatches of m cells: statistics of few cells are noise.
     After Ziaee & Cano (2022), who weigh by the inverse size of the minibatch, too; the form of s is ours. In evaluation mode s is
@@ -115,21 +115,21 @@ class BatchLayerNorm(FeatureStatistics):
         check_shape(x, self.num_features)
         mean, var = self._current(x)
         share = self._share(len(x))
-        by_cells = (x - mean) * torch.rsqrt(var + self.eps)
-        mean, var = over_features(x)
-        by_features = (x - mean) * torch.rsqrt(var + self.eps)
-        return (share * by_cells + (1 - share) * by_features) * self.weight + self.bias
+        batch_norm = (x - mean) * torch.rsqrt(var + self.eps)
+        mean, var = mean_and_variance(x)
+        layer_norm = (x - mean) * torch.rsqrt(var + self.eps)
+        return (share * batch_norm + (1 - share) * layer_norm) * self.weight + self.bias
 
     @torch.no_grad()
     def lipschitz_bound(self) -> float:
-        """Bounds of both parts, each by its share."""
-        of_cells = (self.weight.abs() * torch.rsqrt(self.running_var + self.eps)).max()
-        of_features = self.weight.abs().max() / self.eps**0.5
-        return float(self.batch_share * of_cells + (1 - self.batch_share) * of_features)
+        """Bounds of BatchNorm and LayerNorm, weighted by their shares."""
+        batch_norm = (self.weight.abs() * torch.rsqrt(self.running_var + self.eps)).max()
+        layer_norm = self.weight.abs().max() / self.eps**0.5
+        return float(self.batch_share * batch_norm + (1 - self.batch_share) * layer_norm)
 
     @torch.no_grad()
     def _share(self, n_cells: int) -> torch.Tensor:
-        """Share of the batch statistics, which in training enters the moving average."""
+        """Share of the batch statistics; in training also averaged into `batch_share`."""
         if not self.training:
             return self.batch_share
         share = torch.full_like(self.batch_share, n_cells / (n_cells + self.equal_at))

@@ -24,7 +24,7 @@ NETWORK_STATISTICS: tuple[str, ...] = get_args(NetworkStatistics)
 AdversaryNorm = Literal["layer", "spectral"]
 ADVERSARY_NORMS: tuple[str, ...] = get_args(AdversaryNorm)
 
-# Those that do not ask for batches.
+# Layers that take no number of batches.
 _LAYERS: dict[str, type[LayerNorm | GroupNorm | InstanceNorm | SwitchableNorm | BatchLayerNorm | WhitenedBatchNorm]] = {
     "layer": LayerNorm,
     "group": GroupNorm,
@@ -41,7 +41,7 @@ _CODE_SCALE = 3.0
 
 
 class Stack(nn.Sequential):
-    """`nn.Sequential` that tells its normalisation layers the batch of each cell."""
+    """`nn.Sequential` that passes the batch of each cell to its normalisation layers."""
 
     def forward(self, x: torch.Tensor, batch: torch.Tensor | None = None) -> torch.Tensor:
         """Pass `x` (cells, features), with batch codes (cells,)."""
@@ -51,7 +51,7 @@ class Stack(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    """Residual autoencoder that starts as the identity: training only learns what the linear solution leaves.
+    """Residual autoencoder that is the identity at initialisation: it learns the difference from the linear solution.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ class Autoencoder(nn.Module):
             return None if norm == "none" else _LAYERS[norm](n_hidden)
 
         widths = [n_components + n_batches, *[n_hidden] * n_layers, n_components]
-        self.encoder = _stack(widths, normalizer, dropout)
-        self.decoder = _stack(widths, normalizer, dropout)
-        # Per batch: what is added to the identity, linear on the way in, diagonal on the way out.
+        self.encoder = _build_stack(widths, normalizer, dropout)
+        self.decoder = _build_stack(widths, normalizer, dropout)
+        # Maps of each batch that are added to the identity: linear in the encoder, diagonal in the decoder.
         self.linear_in = nn.Parameter(torch.zeros(n_batches * n_components, n_components))
         self.shift_in = nn.Parameter(torch.zeros(n_batches, n_components))
         self.scale_out = nn.Parameter(torch.zeros(n_batches, n_components))
@@ -109,7 +109,7 @@ class Autoencoder(nn.Module):
         """Latent points (cells, components) of coordinates `x` (cells, components) and batch `codes` (cells,)."""
         one_hot = self._one_hot(x, codes)
         residual = self.encoder(torch.cat([x, _CODE_SCALE * one_hot], dim=1), codes)
-        # (cells, batches * components): x in the block of its batch, zeros elsewhere
+        # (cells, batches * components): x in the columns of the batch of the cell, zeros elsewhere
         blocks = (one_hot[:, :, None] * x[:, None, :]).flatten(1)
         return x + blocks @ self.linear_in + one_hot @ self.shift_in + residual
 
@@ -117,7 +117,7 @@ class Autoencoder(nn.Module):
         """Coordinates, as seen in the batches `codes` (cells,), of latent points `z` (cells, components)."""
         one_hot = self._one_hot(z, codes)
         residual = self.decoder(torch.cat([z, _CODE_SCALE * one_hot], dim=1), codes)
-        # A product with the one-hot code is a look-up whose gradient is much cheaper than that of an index.
+        # The gradient of a product with the one-hot code is much cheaper than that of indexing.
         return z * (1 + one_hot @ self.scale_out) + one_hot @ self.shift_out + residual
 
     def forward(self, x: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,20 +126,20 @@ class Autoencoder(nn.Module):
         return z, self.decode(z, codes)
 
     def reconstruct(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Reconstruction alone: passes every layer."""
+        """Reconstruction only, through all layers."""
         return self(x, codes)[1]
 
     def _one_hot(self, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """One column per batch; a code of -1, of a batch that the network does not know, is zeros."""
+        """One-hot codes (cells, batches); zeros for the code -1, of a batch that the network does not know."""
         return (codes[:, None] == torch.arange(self.n_batches, device=codes.device)).to(x.dtype)
 
 
-def _stack(widths: list[int], normalizer: Callable[[], Normalizer | None], dropout: float) -> Stack:
-    """Linear -> normalisation -> ReLU between the widths, and a last linear layer that starts at zero."""
+def _build_stack(widths: list[int], normalizer: Callable[[], Normalizer | None], dropout: float) -> Stack:
+    """Linear -> normalisation -> ReLU between the widths, and a last linear layer that is zero at initialisation."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(widths[:-2], widths[1:-1], strict=True):
         norm = normalizer()
-        # A bias before a normalisation would be subtracted again.
+        # A normalisation would subtract the bias of the layer before it.
         layers += [nn.Linear(n_in, n_out, bias=norm is None), *([] if norm is None else [norm]), nn.ReLU()]
         if dropout:
             layers.append(nn.Dropout(dropout))
@@ -150,7 +150,7 @@ def _stack(widths: list[int], normalizer: Callable[[], Normalizer | None], dropo
 
 
 def discriminator(n_components: int, n_batches: int, n_hidden: int, *, norm: AdversaryNorm = "layer") -> nn.Sequential:
-    """Network that guesses the batch of a latent point, from (cells, components) to (cells, batches).
+    """Network that predicts the batch of a latent point, from (cells, components) to logits (cells, batches).
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def discriminator(n_components: int, n_batches: int, n_hidden: int, *, norm: Adv
         Width of input, output and of the two hidden layers.
     norm
         `"layer"`: LayerNorm before each activation. `"spectral"`: linear maps divided by their spectral norms, so that the
-        guess changes slowly with the point (Miyato et al. 2018).
+        logits have a bounded Lipschitz constant (Miyato et al. 2018).
 
     Raises
     ------
@@ -173,7 +173,7 @@ def discriminator(n_components: int, n_batches: int, n_hidden: int, *, norm: Adv
     layers: list[nn.Module] = []
     widths = [n_components, n_hidden]
     if norm == "layer":
-        layers.append(_BesideOne())
+        layers.append(_AppendConstant())
         widths[0] += 1
     for n_in in widths:
         layers += [linear(n_in, n_hidden), *([LayerNorm(n_hidden)] if norm == "layer" else []), nn.LeakyReLU(0.2)]
@@ -181,8 +181,8 @@ def discriminator(n_components: int, n_batches: int, n_hidden: int, *, norm: Adv
     return nn.Sequential(*layers, spectral_norm(last) if norm == "spectral" else last)
 
 
-class _BesideOne(nn.Module):
-    """A constant beside the components: of a point alone LayerNorm would leave the direction, and lose how far out it is."""
+class _AppendConstant(nn.Module):
+    """Appends a constant component: LayerNorm would otherwise remove the length of a point."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
@@ -193,8 +193,8 @@ def check_adversary_norm(name: str, norm: object) -> None:
     if norm in ADVERSARY_NORMS:
         return
     why = (
-        " Statistics of a minibatch that mixes batches tell the discriminator which batches are in it, and let it judge cells by their "
-        "company instead of by themselves: the answer leaks, and nothing is learned from it."
+        " Statistics of a minibatch depend on the batches of all its cells, so the discriminator could predict the batch of a cell from "
+        "the other cells instead of from the cell itself: the answer leaks, and the autoencoder learns nothing from it."
         if norm in MINIBATCH_NORMS
         else ""
     )

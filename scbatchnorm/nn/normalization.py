@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scbatchnorm.nn import _anchored
-from scbatchnorm.nn._moments import Moments, alone
-from scbatchnorm.nn._statistics import BatchStatistics, add, check_cells, check_shape, check_whole
+from scbatchnorm.nn._anchored import anchored_statistics, pair_moments
+from scbatchnorm.nn._moments import Moments, no_reduction
+from scbatchnorm.nn._statistics import BatchStatistics, add_moments, check_cells, check_positive_int, check_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ _AFFINE = ("shared", "per_batch", "none")
 
 
 class MixedBatchNorm(BatchStatistics):
-    """BatchNorm over minibatches that mix batches, with a choice of whose statistics a cell is normalised by.
+    """BatchNorm over minibatches that mix batches, by statistics of all cells or of the batch of each cell.
 
     `y = (x - mean) / sqrt(var + eps) * weight + bias` for x of shape (cells, features), after Ioffe & Szegedy (2015).
 
@@ -35,14 +35,15 @@ class MixedBatchNorm(BatchStatistics):
     n_batches
         Experimental batches, whose codes in `forward` are 0 to `n_batches - 1`.
     statistics
-        `"mixed"`: mean and variance of all cells of the minibatch. Every cell is moved alike: differences of composition
-        do no harm, differences between batches stay. With one batch it is `torch.nn.BatchNorm1d`.
-        `"per_batch"`: those of the cell's own batch. Batches are aligned, but so are batches that differ because they hold other
-        cell types, and a code of the batch in the layer's input is taken off with the rest. A batch with a single cell in
+        `"mixed"`: mean and variance of all cells of the minibatch. All cells are shifted and scaled alike: differences of
+        composition do no harm, differences between batches stay. It is `torch.nn.BatchNorm1d`.
+        `"per_batch"`: those of the cell's own batch. Batches are aligned, also those that differ because they hold other
+        cell types, and a code of the batch in the layer's input is removed with the rest. A batch with a single cell in
         the minibatch has the mixed statistics there.
-        `"anchored"`: those of the cell's batch, as far as batches differ in *shared* states: shift and scale between two batches are
-        taken from cells weighted by `support`, reconciled over all pairs by least squares, and what is left is normalised by mixed
-        statistics. Composition moves nothing; a batch that shares nothing is normalised as mixed. Costs batches^2.
+        `"anchored"`: those of the cell's batch, as far as batches differ in *shared* states. Shift and scale between two batches
+        are estimated from cells weighted by `support`, fitted over all pairs by least squares, and removed; the rest is normalised by
+        mixed statistics. Differences of composition have no effect; a batch that shares nothing is normalised as mixed. Time grows
+        with the square of the number of batches.
     affine
         Scale `weight` and shift `bias`: `"shared"` by all batches, `"per_batch"`, or `"none"`.
     momentum
@@ -84,7 +85,7 @@ class MixedBatchNorm(BatchStatistics):
             if value not in words:
                 msg = f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}."
                 raise ValueError(msg)
-        check_whole("n_batches", n_batches)
+        check_positive_int("n_batches", n_batches)
         self.n_batches, self.statistics, self.affine = n_batches, statistics, affine
         rows = () if statistics == "mixed" else (n_batches,)
         self.register_buffer("running_mean", torch.zeros(*rows, num_features))
@@ -95,9 +96,9 @@ class MixedBatchNorm(BatchStatistics):
         self.bias = None if affine == "none" else nn.Parameter(torch.zeros(of_batches))
 
     @property
-    def _sum(self) -> Reduce:
-        """How sums are taken over processes; here there is one."""
-        return alone
+    def _reduce(self) -> Reduce:
+        """Sum over processes; here there is one."""
+        return no_reduction
 
     def forward(
         self, x: torch.Tensor, batch: torch.Tensor | None = None, support: torch.Tensor | None = None
@@ -115,34 +116,34 @@ class MixedBatchNorm(BatchStatistics):
             (cells, batches). Needed for `"anchored"` in training and recalibration; otherwise ignored.
         """
         check_shape(x, self.num_features)
-        if self.statistics == "mixed" and self.affine != "per_batch" and self._sum is alone:
-            return self._as_torch(x)
+        if self.statistics == "mixed" and self.affine != "per_batch" and self._reduce is no_reduction:
+            return self._torch_batch_norm(x)
         one_hot = self._one_hot(x, batch)
         if self.training:
-            moments = self._moments(x, batch, support, reduce=self._sum)
-            check_cells(len(x) if self._sum is alone else float(moments[0].weight.sum()), self)
+            moments = self._moments(x, batch, support, reduce=self._reduce)
+            check_cells(len(x) if self._reduce is no_reduction else float(moments[0].weight.sum()), self)
             self._average(moments)
-            now = self._estimates(moments, correction=0)
-            mean, var = now["running_mean"], now["running_var"]
+            current = self._estimates(moments, correction=0)
+            mean, var = current["running_mean"], current["running_var"]
         else:
             mean, var = self.running_mean, self.running_var
-        mean, var = (_per_cell(one_hot, value) for value in (mean, var))
+        mean, var = (_select_rows(one_hot, value) for value in (mean, var))
         y = (x - mean) * torch.rsqrt(var + self.eps)
         if self.weight is None or self.bias is None:
             return y
-        return y * _per_cell(one_hot, self.weight) + _per_cell(one_hot, self.bias)
+        return y * _select_rows(one_hot, self.weight) + _select_rows(one_hot, self.bias)
 
     def frozen_affine(self) -> Affine | None:
         """Scale and shift in evaluation mode, shape (features,) each; `None` if they differ between batches."""
-        scale, shift = self._frozen()
+        scale, shift = self._frozen_scale_and_shift()
         return (scale[0], shift[0]) if len(scale) == 1 else None
 
     def lipschitz_bound(self) -> float:
         """Largest scale of a feature in evaluation mode."""
-        return float(self._frozen()[0].abs().max())
+        return float(self._frozen_scale_and_shift()[0].abs().max())
 
     @torch.no_grad()
-    def _frozen(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _frozen_scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale and shift in evaluation mode, shape (batches, features), or (1, features) where batches do not differ."""
         mean, var = (torch.atleast_2d(value) for value in (self.running_mean, self.running_var))
         scale = torch.rsqrt(var + self.eps)
@@ -151,8 +152,8 @@ class MixedBatchNorm(BatchStatistics):
         scale = scale * self.weight
         return scale, self.bias - mean * scale
 
-    def _as_torch(self, x: torch.Tensor) -> torch.Tensor:
-        """What `nn.BatchNorm1d` does, by the same fused operation."""
+    def _torch_batch_norm(self, x: torch.Tensor) -> torch.Tensor:
+        """The fused operation of `nn.BatchNorm1d`."""
         momentum = self.momentum
         if self.training:
             check_cells(len(x), self)
@@ -163,7 +164,7 @@ class MixedBatchNorm(BatchStatistics):
         )
 
     def _one_hot(self, x: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
-        """Codes as (cells, batches): a product with them is a look-up whose gradient is cheaper than that of an index."""
+        """One-hot codes, shape (cells, batches): the gradient of a product with them is cheaper than that of indexing."""
         if batch is None:
             if self.n_batches > 1 and (self.statistics != "mixed" or self.affine == "per_batch"):
                 msg = (
@@ -175,9 +176,9 @@ class MixedBatchNorm(BatchStatistics):
         if batch.shape != x.shape[:1] or batch.is_floating_point():
             msg = f"batch must hold a whole number for each of the {len(x)} cells; got {batch.dtype} of shape {tuple(batch.shape)}."
             raise ValueError(msg)
-        # A compiled graph does not look at values; what one_hot refuses is refused there, too.
-        looks = len(batch) and not torch.compiler.is_compiling()
-        if looks and not 0 <= int(batch.min()) <= int(batch.max()) < self.n_batches:
+        # A compiled graph cannot depend on values; F.one_hot refuses codes out of range there, too.
+        checks_values = len(batch) and not torch.compiler.is_compiling()
+        if checks_values and not 0 <= int(batch.min()) <= int(batch.max()) < self.n_batches:
             msg = f"batch must be codes from 0 to {self.n_batches - 1}; got {int(batch.min())} to {int(batch.max())}."
             raise ValueError(msg)
         return F.one_hot(batch.long(), self.n_batches).to(x.dtype)
@@ -188,32 +189,33 @@ class MixedBatchNorm(BatchStatistics):
         batch: torch.Tensor | None = None,
         support: torch.Tensor | None = None,
         *,
-        reduce: Reduce = alone,
+        reduce: Reduce = no_reduction,
     ) -> list[Moments]:
         if self.statistics == "mixed":
             return [Moments.of(x, x.new_ones(len(x), 1), reduce)]
         one_hot = self._one_hot(x, batch)
-        own = Moments.of(x, one_hot, reduce)
+        batches = Moments.of(x, one_hot, reduce)
         if self.statistics != "anchored":
-            return [own]
-        return [own, _anchored.pairs(x, one_hot, own, support, reduce)]
+            return [batches]
+        return [batches, pair_moments(x, one_hot, batches.mean, support, reduce)]
 
     def _estimates(self, moments: Sequence[Moments], *, correction: int) -> dict[str, torch.Tensor]:
-        own = moments[0]
-        pooled = own.pooled()
+        batches = moments[0]
+        pooled = batches.pooled()
         mean, var = pooled.mean, pooled.variance(correction)
         if self.statistics == "mixed":
             mean, var = mean[0], var[0]
         elif self.statistics == "anchored":
-            mean, var = _anchored.estimates(own, moments[1], correction)
+            mean, var = anchored_statistics(batches, moments[1], correction)
         else:
-            enough = own.weight[:, None] >= 2
-            mean, var = torch.where(enough, own.mean, mean), torch.where(enough, own.variance(correction), var)
+            has_variance = batches.weight[:, None] >= 2
+            mean = torch.where(has_variance, batches.mean, mean)
+            var = torch.where(has_variance, batches.variance(correction), var)
         return {"running_mean": mean, "running_var": var}
 
-    def _seen(self, moments: Sequence[Moments]) -> torch.Tensor:
+    def _has_cells(self, moments: Sequence[Moments]) -> torch.Tensor:
         if self.statistics == "mixed":
-            return super()._seen(moments)
+            return super()._has_cells(moments)
         return (moments[0].weight > 0).to(self.num_batches_tracked.device)
 
     def extra_repr(self) -> str:
@@ -224,8 +226,8 @@ class MixedBatchNorm(BatchStatistics):
         )
 
 
-def _per_cell(one_hot: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Row of each cell's batch, or the one row of all."""
+def _select_rows(one_hot: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Row of the batch of each cell, or `rows` itself if there is one for all cells."""
     return rows if rows.ndim == 1 else one_hot @ rows
 
 
@@ -247,15 +249,15 @@ def recalibrate(network: nn.Module, forward: Callable[[], object]) -> None:
     for layer in network.modules():
         if not isinstance(layer, BatchStatistics):
             continue
-        seen: list[Moments] = []
+        moments: list[Moments] = []
 
-        def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...], seen: list[Moments] = seen) -> None:
-            seen[:] = add(seen, layer.observe(*inputs))  # type: ignore[operator]
+        def observe(layer: nn.Module, inputs: tuple[torch.Tensor, ...], moments: list[Moments] = moments) -> None:
+            moments[:] = add_moments(moments, layer.observe(*inputs))  # type: ignore[operator]
 
-        hook = layer.register_forward_pre_hook(look)
+        hook = layer.register_forward_pre_hook(observe)
         try:
             forward()
         finally:
             hook.remove()
-        if layer.observed(seen):
-            layer.calibrate(seen)
+        if layer.observed(moments):
+            layer.calibrate(moments)

@@ -1,4 +1,4 @@
-"""Normalisation of each cell by itself: no minibatch, no running statistics, the same in training and inference."""
+"""Layers that normalise each cell by its own features: the same in training and evaluation mode."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from scbatchnorm.nn._statistics import Normalizer, check_shape
 class LayerNorm(nn.LayerNorm, Normalizer):
     """`torch.nn.LayerNorm` over the features of each cell: mean 0 and variance 1 over features (Ba et al. 2016).
 
-    What all features of a cell have in common, as its depth, is removed; what differs between batches in
-    single features is not.
+    Removes what all features of a cell have in common, as its depth, and no difference between batches in single features.
 
     Parameters
     ----------
@@ -46,7 +45,7 @@ class LayerNorm(nn.LayerNorm, Normalizer):
 
     def lipschitz_bound(self) -> float:
         """Largest scale / sqrt(eps), reached where all features of a cell are equal: a loose bound."""
-        return _steepest(self.weight, self.eps)
+        return _largest_derivative(self.weight, self.eps)
 
 
 class GroupNorm(nn.GroupNorm, Normalizer):
@@ -78,17 +77,16 @@ class GroupNorm(nn.GroupNorm, Normalizer):
 
     def lipschitz_bound(self) -> float:
         """Largest scale / sqrt(eps), reached where all features of a cell are equal: a loose bound."""
-        return _steepest(self.weight, self.eps)
+        return _largest_derivative(self.weight, self.eps)
 
 
 class InstanceNorm(nn.InstanceNorm1d, Normalizer):
     """`torch.nn.InstanceNorm1d` with features in place of positions.
 
     On images, instance normalisation takes mean and variance over the *positions* of one channel of one image. A cell has
-    no positions: each feature is one number, whose mean is itself and whose variance is 0, and nothing would be left of it.
-    So here consecutive features are the positions of a channel. That is GroupNorm, but for the scale and shift, of
-    which there is one per channel and none by default; with one channel it is LayerNorm without scale and shift. It does
-    not normalise a *batch*: for that there is `MixedBatchNorm(statistics="per_batch")`.
+    no positions: each feature is a single value, which minus its mean is 0. So here consecutive features are the positions of
+    a channel. It is GroupNorm, except that scale and shift are one per channel, and none by default; with one channel it is
+    LayerNorm without scale and shift. It does not normalise a *batch*: for that there is `MixedBatchNorm(statistics="per_batch")`.
 
     Parameters
     ----------
@@ -119,11 +117,11 @@ class InstanceNorm(nn.InstanceNorm1d, Normalizer):
 
     def lipschitz_bound(self) -> float:
         """Largest scale / sqrt(eps), reached where all features of a cell are equal: a loose bound."""
-        return _steepest(self.weight, self.eps)
+        return _largest_derivative(self.weight, self.eps)
 
 
 def default_groups(num_features: int) -> int:
-    """Largest of 1, 2, 4, 8 that divides the features and leaves 8 or more to a group: fewer have hardly a variance."""
+    """Largest of 1, 2, 4, 8 that divides the features into groups of 8 or more, enough for a variance."""
     return max((n for n in (1, 2, 4, 8) if num_features % n == 0 and num_features >= 8 * n), default=1)
 
 
@@ -131,12 +129,12 @@ def check_groups(name: str, n_groups: int, num_features: int) -> None:
     """Raise unless the features are equal groups of two or more."""
     if n_groups < 1 or num_features % n_groups or num_features < 2 * n_groups:
         msg = (
-            f"{name} must leave equal groups of at least 2 features, for of one value minus its mean nothing is left; "
+            f"{name} must leave equal groups of at least 2 features, because a single value minus its mean is 0; "
             f"got {num_features} features in {n_groups} group{'s' * (n_groups != 1)}."
         )
         raise ValueError(msg)
 
 
-def _steepest(weight: torch.Tensor | None, eps: float) -> float:
-    """Largest derivative of a normalisation of each cell by itself."""
+def _largest_derivative(weight: torch.Tensor | None, eps: float) -> float:
+    """Upper bound of the derivative of the normalisation of a cell, reached where its features are equal."""
     return (1.0 if weight is None else float(weight.detach().abs().max())) / math.sqrt(eps)

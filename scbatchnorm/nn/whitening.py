@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import nn
 
-from scbatchnorm.nn._moments import Moments, alone
+from scbatchnorm.nn._moments import Moments, no_reduction
 from scbatchnorm.nn._statistics import BatchStatistics, check_cells, check_shape
 
 if TYPE_CHECKING:
@@ -93,22 +93,22 @@ class WhitenedBatchNorm(BatchStatistics):
             check_cells(len(x), self)
             moments = self._moments(x)
             self._average(moments)
-            now = self._estimates(moments, correction=0)
-            mean, covariance = now["running_mean"], now["running_cov"]
+            current = self._estimates(moments, correction=0)
+            mean, covariance = current["running_mean"], current["running_cov"]
         return (x - mean) @ self.whitener(covariance).T * self.weight + self.bias
 
     def whitener(self, covariance: torch.Tensor) -> torch.Tensor:
         """The matrix W for a covariance, shape (features, features) both."""
-        one = torch.eye(self.num_features, dtype=covariance.dtype, device=covariance.device)
-        level = covariance.trace() / self.num_features
-        shrunk = (1 - self.shrinkage) * covariance + (self.shrinkage * level + self.eps) * one
+        identity = torch.eye(self.num_features, dtype=covariance.dtype, device=covariance.device)
+        mean_variance = covariance.trace() / self.num_features
+        shrunk = (1 - self.shrinkage) * covariance + (self.shrinkage * mean_variance + self.eps) * identity
         if self.method == "cholesky":
-            return torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), one, upper=False)
-        # Of norm 1, so that the iteration converges; both roots are iterated, for one alone is unstable (Higham 1997).
+            return torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), identity, upper=False)
+        # Of norm 1, so that the iteration converges. The coupled iteration of root and inverse root is stable (Higham 1997).
         norm = shrunk.norm()
-        root, inverse = shrunk / norm, one
+        root, inverse = shrunk / norm, identity
         for _ in range(self.n_iterations):
-            step = 1.5 * one - 0.5 * inverse @ root
+            step = 1.5 * identity - 0.5 * inverse @ root
             root, inverse = root @ step, step @ inverse
         return inverse * torch.rsqrt(norm)
 
@@ -122,12 +122,14 @@ class WhitenedBatchNorm(BatchStatistics):
         """Spectral norm of the matrix in evaluation mode."""
         return float(torch.linalg.matrix_norm(self.frozen_affine()[0].double(), 2))
 
-    def _moments(self, x: torch.Tensor, batch: torch.Tensor | None = None, *, reduce: Reduce = alone) -> list[Moments]:
+    def _moments(
+        self, x: torch.Tensor, batch: torch.Tensor | None = None, *, reduce: Reduce = no_reduction
+    ) -> list[Moments]:
         return [Moments.products(x, reduce)]
 
     def _estimates(self, moments: Sequence[Moments], *, correction: int) -> dict[str, torch.Tensor]:
-        (whole,) = moments
-        return {"running_mean": whole.mean[0], "running_cov": whole.variance(correction)[0]}
+        (pooled,) = moments
+        return {"running_mean": pooled.mean[0], "running_cov": pooled.variance(correction)[0]}
 
     def extra_repr(self) -> str:
         """Parameters, for the printed module."""

@@ -71,7 +71,7 @@ def in_processes(function, shares):
 
 MAKE = {
     "of": lambda x, groups, weights, *reduce: Moments.of(x, groups, *reduce),
-    "shared": lambda x, groups, weights, *reduce: Moments.shared(x, weights, torch.full_like(x, 990.0), *reduce),
+    "weighted": lambda x, groups, weights, *reduce: Moments.weighted(x, weights, torch.full_like(x, 990.0), *reduce),
     "products": lambda x, groups, weights, *reduce: Moments.products(x, *reduce),
 }
 
@@ -87,11 +87,11 @@ def test_moments_are_those_of_numpy_for_any_chunks(kind, sizes, seed):
     n = sum(sizes)
     x, groups, weights = rows(n, seed), one_hot(n, seed=seed), (rows(n, seed + 1) - 1e3).abs()
     parts = list(zip(x.split(sizes), groups.split(sizes), weights.split(sizes), strict=True))
-    expected = weighted(x, {"of": groups, "shared": weights, "products": torch.ones(n, 1)}[kind])
+    expected = weighted(x, {"of": groups, "weighted": weights, "products": torch.ones(n, 1)}[kind])
     if kind == "products":
         centred = x - x.mean(0)
         expected = Moments(expected.weight, expected.mean, (centred.T @ centred)[None])
-    make, tolerance = MAKE[kind], 1e-7 if kind == "shared" else 1e-9  # one pass over the data, around 990
+    make, tolerance = MAKE[kind], 1e-7 if kind == "weighted" else 1e-9  # one pass over the data, around 990
     total = make(*parts[0])
     for part in parts[1:]:
         total = total + make(*part)

@@ -1,4 +1,4 @@
-"""Shift between batches at each layer, and the bound on how steep an encoder is, against what is counted by hand."""
+"""Shift between batches at each layer, Lipschitz bounds and learned mixtures, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from scbatchnorm.nn import Autoencoder, LayerNorm, MixedBatchNorm, SwitchableNorm, covariate_shift, lipschitz_bound
+from scbatchnorm.nn import (
+    Autoencoder,
+    BatchLayerNorm,
+    LayerNorm,
+    MixedBatchNorm,
+    SwitchableNorm,
+    covariate_shift,
+    learned_shares,
+    lipschitz_bound,
+)
 from scbatchnorm.nn.inspection import drift, snapshot
 from scbatchnorm.nn.network import NORMS
 from tests.conftest import expression, labels
@@ -128,7 +137,7 @@ def test_batch_of_one_cell_has_no_variance():
     assert table.loc[table["batch"] == "b", "mean_shift"].notna().all()
 
 
-def test_codes_are_those_the_module_knows():
+def test_codes_are_those_that_the_module_takes():
     """Not names, whose order would have to be guessed, and not counted anew where a batch is missing."""
     x, codes = apart()
     layer = MixedBatchNorm(4, 3, statistics="per_batch")
@@ -136,7 +145,7 @@ def test_codes_are_those_the_module_knows():
     table = covariate_shift(layer, x[codes != 0], codes[codes != 0])
     assert table["batch"].unique().tolist() == ["1", "2"]
     assert table.loc[table["position"] == "after", "mean_shift"].max() < 1e-5
-    with pytest.raises(ValueError, match="batch must be the codes that MixedBatchNorm knows"):
+    with pytest.raises(ValueError, match="batch must be the codes of the batches that MixedBatchNorm takes"):
         covariate_shift(layer, x, np.array(["a", "b", "c"])[codes])
 
 
@@ -224,3 +233,45 @@ def test_estimator_without_a_network(brief, X, batch):
     assert lipschitz_bound(model) == 1
     with pytest.raises(ValueError, match="covariate_shift needs a network, and this model has none: strength is 0"):
         covariate_shift(model, X, batch)
+
+
+def shares_of(module):
+    return {(row.of, row.statistics): row.share for row in learned_shares(module).itertuples()}
+
+
+def test_switchable_has_shares_of_mean_and_variance():
+    layer = SwitchableNorm(16)
+    with torch.no_grad():
+        layer.var_logit.copy_(torch.log(torch.tensor([1.0, 2.0, 5.0])))
+    found = shares_of(layer)
+    assert len(found) == 6
+    np.testing.assert_allclose(
+        [found["variance", k] for k in ("batch", "layer", "instance")], [1 / 8, 1 / 4, 5 / 8], rtol=1e-5
+    )
+    np.testing.assert_allclose([found["mean", k] for k in ("batch", "layer", "instance")], 1 / 3, rtol=1e-5)
+
+
+def test_batch_layer_tells_the_share_of_inference():
+    layer = BatchLayerNorm(4, equal_at=16.0)
+    layer(torch.randn(48, 4, generator=torch.Generator().manual_seed(0)))
+    assert shares_of(layer)["result", "batch"] == pytest.approx(48 / 64)
+    assert shares_of(layer)["result", "layer"] == pytest.approx(16 / 64)
+
+
+def test_layers_with_shares_are_named_and_others_left_out():
+    network = nn.Sequential(MixedBatchNorm(4), nn.ModuleDict({"deep": SwitchableNorm(4)}), nn.LayerNorm(4))
+    table = learned_shares(network)
+    assert table["layer"].unique().tolist() == ["1.deep"]
+    assert table["norm"].unique().tolist() == ["SwitchableNorm"]
+    empty = learned_shares(nn.Linear(2, 2))
+    assert list(empty.columns) == list(table.columns)
+    assert not len(empty)
+
+
+def test_shares_of_an_estimator(brief, X, batch):
+    table = learned_shares(brief(norm="switchable").fit(X, batch))
+    assert table["layer"].unique().tolist() == ["encoder.1", "encoder.4", "decoder.1", "decoder.4"]
+    assert table.groupby(["layer", "of"])["share"].sum().to_numpy() == pytest.approx(1, rel=1e-5)
+    assert (table["share"] - 1 / 3).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="learned_shares needs a network"):
+        learned_shares(brief(strength=0).fit(X, batch))
