@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_n_features, check_array, check_is_fitted, validate_data
 
-from scbatchnorm._data.annotation import to_memory
+from scbatchnorm._data.adata import to_memory
 from scbatchnorm._data.batches import Batches, encode_batches
 from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy

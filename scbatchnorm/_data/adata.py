@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data.annotation import load_annotation, to_memory
 from scbatchnorm._data.batches import Batches
 from scbatchnorm._data.checks import check_finite, check_log_normalised, check_unique_genes, join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
@@ -279,3 +278,26 @@ def write_columns(
         for column, values in columns.items():
             adata.obs[column] = values
         adata.uns[key] = record
+
+
+def to_memory(value: Any) -> Any:
+    """`value`, a table or an entry of `uns`, with all arrays and tables in it in memory."""
+    if is_lazy(value):
+        return value.compute()
+    if _is_lazy_table(value):  # which is a mapping, too
+        return value.to_memory()
+    return {key: to_memory(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
+
+
+def load_annotation(adata: AnnData) -> None:
+    """Take `obs`, `var` and `uns` of `adata` into memory, if it was read lazily."""
+    if _is_lazy_table(adata.obs):
+        adata.obs = adata.obs.to_memory()
+    if _is_lazy_table(adata.var):
+        adata.var = adata.var.to_memory()
+        adata.uns = to_memory(adata.uns)
+
+
+def _is_lazy_table(value: Any) -> bool:
+    """Whether this is anndata's `Dataset2D`."""
+    return hasattr(value, "to_memory")

@@ -39,17 +39,17 @@ class Notes:
         """Remember the sums over the first `n_done` blocks; they are the `last` ones."""
 
 
-class Narrowing(ABC):
+class PerBlockFunction(ABC):
     """A function of blocks that knows something of every cell: only what is of its own cells travels with a block."""
 
     @abstractmethod
-    def narrowed(self, start: int, stop: int) -> Function:
+    def for_block(self, start: int, stop: int) -> Function:
         """The function for the block of the cells from `start` to before `stop`."""
 
 
 def restrict_to_block(function: Function, start: int) -> Function:
     """What is called of the block that begins at `start`."""
-    return function.narrowed(start, start + ROWS) if isinstance(function, Narrowing) else function
+    return function.for_block(start, start + ROWS) if isinstance(function, PerBlockFunction) else function
 
 
 class Blocks(ABC):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from scbatchnorm._data.blocks import ROWS, Blocks, Narrowing, column_sums, map_in_order, restrict_to_block
+from scbatchnorm._data.blocks import ROWS, Blocks, PerBlockFunction, column_sums, map_in_order, restrict_to_block
 from scbatchnorm._data.checks import LOG_CEILING, check_finite, check_not_counts, check_not_negative
 from scbatchnorm._data.matrix import as_csr
 from scbatchnorm._runtime.device import one_blas_thread
@@ -188,14 +188,50 @@ class ValueSurvey:
         return [column_sums(block), np.array([count.sum() for count in counts], dtype=np.float64)]
 
 
-class _Pick(Narrowing):
+def checked_map(blocks: Blocks, function: Function, *, what: str, places: Codes | None = None) -> Iterator[Any]:
+    """`function` of each block, as `Blocks.map`; what is in memory was checked before.
+
+    Raises
+    ------
+    ValueError
+        Features are no log-normalised expression; only those at these `places` are looked at, if they are given. That they are raw
+        counts is known after the last block.
+    """
+    if not isinstance(blocks, DaskBlocks):
+        yield from blocks.map(function, what=what)
+        return
+    read, total = blocks._read, np.zeros(3)
+    survey = ValueSurvey(read.where, read.names if places is None else read.names[places], expression=True)
+    for found, counts in blocks.map(_Surveyed(function, survey, places), what=what):
+        total += counts
+        yield found
+    fractions, above_one, beyond = total.tolist()
+    check_not_counts(read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
+
+
+class _Surveyed(PerBlockFunction):
+    """What a function makes of a block, and what `_Survey` counts in it."""
+
+    def __init__(self, function: Function, survey: ValueSurvey, places: Codes | None) -> None:
+        self.function, self.survey, self.places = function, survey, places
+
+    def for_block(self, start: int, stop: int) -> Function:
+        """See `PerBlockFunction`."""
+        return _Surveyed(restrict_to_block(self.function, start), self.survey, self.places)
+
+    def __call__(self, block: Matrix, start: int) -> tuple[Any, Floats]:
+        counts = self.survey(block if self.places is None else block[:, self.places], start)[1]
+        return self.function(block, start), counts
+
+
+class _Pick(PerBlockFunction):
     """Those of these cells that are in a block."""
 
     def __init__(self, places: Codes) -> None:
         self.places = places
 
-    def narrowed(self, start: int, stop: int) -> Function:
-        """See `Narrowing`."""
+    def for_block(self, start: int, stop: int) -> Function:
+        """See `PerBlockFunction`."""
         first, last = np.searchsorted(self.places, [start, stop])
         return _Pick(self.places[first:last])
 

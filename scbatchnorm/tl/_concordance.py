@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.stats import spearmanr
 
 from scbatchnorm._data.adata import read_batches, read_column
-from scbatchnorm._data.blocks import Blocks, Narrowing
+from scbatchnorm._data.blocks import Blocks, PerBlockFunction
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
 from scbatchnorm._data.matrix import as_csr
@@ -184,14 +184,14 @@ def group_means(X: Matrix | Blocks, codes: Codes, n_groups: int) -> Floats:
     return np.asarray(means.toarray() if sparse.issparse(means) else means, dtype=np.float64)
 
 
-class _GroupSums(Narrowing):
+class _GroupSums(PerBlockFunction):
     """Sums of genes over the cells of each group that a block has."""
 
     def __init__(self, codes: Codes) -> None:
         self.codes = codes
 
-    def narrowed(self, start: int, stop: int) -> Function:
-        """See `Narrowing`."""
+    def for_block(self, start: int, stop: int) -> Function:
+        """See `PerBlockFunction`."""
         return _GroupSums(self.codes[start:stop])
 
     def __call__(self, block: Matrix, start: int) -> tuple[Codes, Floats]:

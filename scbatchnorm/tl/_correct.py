@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anndata as ad
 import numpy as np
 
-from scbatchnorm._data.adata import Keys, check_writable
-from scbatchnorm._data.annotation import load_annotation
+from scbatchnorm._data.adata import Keys, check_writable, load_annotation
 from scbatchnorm._data.checks import check_unique_genes, join_names
 from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm._estimator import BatchNormAutoencoder

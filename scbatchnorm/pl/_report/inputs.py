@@ -9,8 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data.adata import Keys, read_batches, read_like_fit, recorded_keys
-from scbatchnorm._data.annotation import to_memory
+from scbatchnorm._data.adata import Keys, read_batches, read_like_fit, recorded_keys, to_memory
 from scbatchnorm._data.blocks import Blocks
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.metrics import _comparison

@@ -10,10 +10,9 @@ from scipy import sparse
 
 from scbatchnorm._data.adata import read_features, read_like_fit
 from scbatchnorm._data.batches import encode_batches
-from scbatchnorm._data.blocks import Narrowing
-from scbatchnorm._data.dask_blocks import describe_block, one_blas_thread_per_process
+from scbatchnorm._data.blocks import PerBlockFunction
+from scbatchnorm._data.dask_blocks import checked_map, describe_block, one_blas_thread_per_process
 from scbatchnorm._data.matrix import as_csr
-from scbatchnorm._data.surveyed import checked_map
 from scbatchnorm._runtime.device import one_blas_thread
 from scbatchnorm.tl._correction.in_memory import check_genes_not_negative
 from scbatchnorm.tl._correction.regression import BlockSums, Covariates, Sums, correct_layer, sum_block
@@ -103,7 +102,7 @@ class _CovariatePredictor:
         return Covariates(corrected, codes, self.model.strength.at(points, codes).ravel())
 
 
-class _BlockStatistics(Narrowing):
+class _BlockStatistics(PerBlockFunction):
     """Sums over a block, or expression and covariates to be summed elsewhere, whichever is smaller."""
 
     def __init__(
@@ -111,8 +110,8 @@ class _BlockStatistics(Narrowing):
     ) -> None:
         self.predict_covariates, self.columns, self.codes, self.read = predict_covariates, columns, codes, read
 
-    def narrowed(self, start: int, stop: int) -> Function:
-        """See `Narrowing`."""
+    def for_block(self, start: int, stop: int) -> Function:
+        """See `PerBlockFunction`."""
         return _BlockStatistics(self.predict_covariates, self.columns, self.codes[start:stop], self.read)
 
     def __call__(self, block: Matrix, start: int) -> BlockSums | tuple[Matrix, Covariates]:

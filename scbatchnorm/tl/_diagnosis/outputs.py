@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data.annotation import load_annotation
+from scbatchnorm._data.adata import load_annotation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scbatchnorm._data.blocks import _Product
 from scbatchnorm._data.checks import join_names
-from scbatchnorm._data.surveyed import checked_map
+from scbatchnorm._data.dask_blocks import checked_map
 from scbatchnorm._method.reference import MIN_CELLS, ReferenceDensity
 from scbatchnorm.tl._mapping.query_batches import read_query_batches
 from scbatchnorm.tl._mapping.space import ReferenceSpace, estimate_offset, remove_residual_shift

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data.adata import read_features
-from scbatchnorm._data.annotation import to_memory
+from scbatchnorm._data.adata import read_features, to_memory
 from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._method.anchors import find_nearest, sketch_batches

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm._data.blocks import InMemory, Narrowing
+from scbatchnorm._data.blocks import InMemory, PerBlockFunction
 from scbatchnorm._method.pca import count_normal_draws
 from scbatchnorm._method.reference import MIN_CELLS, BatchModel, sketch_batch
 
@@ -97,14 +97,14 @@ def _compute_products(blocks: Blocks, batches: Sequence[QueryBatch], first: int,
             n_done[code] += len(part)
 
 
-class _BatchProducts(Narrowing):
+class _BatchProducts(PerBlockFunction):
     """Expression of the cells of each batch in a block times the components of this batch."""
 
     def __init__(self, components: dict[int, Floats], codes: Codes) -> None:
         self.components, self.codes = components, codes
 
-    def narrowed(self, start: int, stop: int) -> Function:
-        """See `Narrowing`."""
+    def for_block(self, start: int, stop: int) -> Function:
+        """See `PerBlockFunction`."""
         codes = self.codes[start:stop]
         present = [int(code) for code in np.unique(codes) if code in self.components]
         return _BatchProducts({code: self.components[code] for code in present}, codes)
