@@ -1,4 +1,4 @@
-"""Pictures: a single one draws on the axes given as `ax`, or on a new figure, and returns the axes; several return the figure."""
+"""Plotting: functions for one picture draw on `ax`, or on a new figure, and return the axes; those for several return the figure."""
 
 from scbatchnorm.pl._change import change
 from scbatchnorm.pl._composition import composition

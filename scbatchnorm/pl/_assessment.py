@@ -1,4 +1,4 @@
-"""What `pp.assess` has found, beside the names of batches and types and above them."""
+"""Results of `pp.assess` as text in the labels and the title of a picture."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-# Points above the axes: with a legend there, above it.
-_PAD, _ABOVE_LEGEND = 6.0, 26.0
+# Points between axes and title, without and with a legend between them.
+_PAD, _PAD_ABOVE_LEGEND = 6.0, 26.0
 
 
 @dataclass(frozen=True)
 class AssessmentText:
-    """What stands behind the names of batches, with a place for their cells, and of types; and the lines of the title.
+    """Text after the name of each batch, with a field for its number of cells, and of each type; and the title.
 
-    Empty where nothing is known.
+    Empty if there is no assessment.
     """
 
     batches: dict[str, str] = field(default_factory=dict)
@@ -37,42 +37,45 @@ NO_ASSESSMENT = AssessmentText()
 
 
 def read_assessment(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> AssessmentText:
-    """What `adata.uns` has of these batches."""
+    """Read the assessment of these batches from `adata.uns`."""
     if KEY not in adata.uns:
         return NO_ASSESSMENT
-    found = from_uns(adata.uns[KEY])
-    if found.batch_key != (batch_key if isinstance(batch_key, str) else " | ".join(batch_key)):
+    assessment = from_uns(adata.uns[KEY])
+    if assessment.batch_key != (batch_key if isinstance(batch_key, str) else " | ".join(batch_key)):
         return NO_ASSESSMENT
-    title = f"Verdict: {found.verdict}"
-    if len(found.effects):
-        word = "type" if found.label_key else "cluster"
-        typical = float(np.average(found.effects["effect"], weights=found.effects["cells"]))
+    title = f"Verdict: {assessment.verdict}"
+    if len(assessment.effects):
+        word = "type" if assessment.label_key else "cluster"
+        typical = float(np.average(assessment.effects["effect"], weights=assessment.effects["cells"]))
         title += f"\nthe batch explains {format_percent(typical)} of the variance in a {word}"
     return AssessmentText(
-        batches=_effects(found.batches, "({{:,}}; {})") if len(found.batches) > 2 else {},
-        types=_effects(found.effects, "({})") if found.label_key == label_key else {},
+        batches=_effects(assessment.batches, "({{:,}}; {})") if len(assessment.batches) > 2 else {},
+        types=_effects(assessment.effects, "({})") if assessment.label_key == label_key else {},
         title=title,
     )
 
 
-def _effects(table: pd.DataFrame, form: str) -> dict[str, str]:
-    """Effects in the `form` of words, by name; a star is one beyond chance that is large enough."""
+def _effects(table: pd.DataFrame, template: str) -> dict[str, str]:
+    """Format effects, name -> text; a star marks an effect beyond chance that is large enough to matter."""
     table = table[table["effect"].notna()]
-    words = [format_percent(effect) for effect in table["effect"]]
+    percentages = [format_percent(effect) for effect in table["effect"]]
     stars = np.where(is_affected(table), "*", "")
-    return {str(name): form.format(word + star) for name, word, star in zip(table.index, words, stars, strict=True)}
+    return {
+        str(name): template.format(text + star)
+        for name, text, star in zip(table.index, percentages, stars, strict=True)
+    }
 
 
-def label_effects(ax: Axes, shown: AssessmentText) -> None:
-    """Say beside the names of the axes what the percentages are."""
-    if shown.batches:
+def label_effects(ax: Axes, text: AssessmentText) -> None:
+    """Explain the percentages in the labels of the axes."""
+    if text.batches:
         ax.set_xlabel(f"{ax.get_xlabel()} (cells; effect against the others)")
-    if shown.types:
+    if text.types:
         ax.set_ylabel(f"{ax.get_ylabel()} (effect of the batch)")
 
 
-def add_title(ax: Axes, shown: AssessmentText) -> None:
-    """Put the verdict above the picture, and above its legend."""
-    if shown.title:
-        pad = _PAD if ax.get_legend() is None else _ABOVE_LEGEND
-        ax.set_title(shown.title, loc="left", fontsize="medium", pad=pad)
+def add_title(ax: Axes, text: AssessmentText) -> None:
+    """Put the title above the picture and its legend."""
+    if text.title:
+        pad = _PAD if ax.get_legend() is None else _PAD_ABOVE_LEGEND
+        ax.set_title(text.title, loc="left", fontsize="medium", pad=pad)

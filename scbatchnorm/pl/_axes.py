@@ -1,4 +1,4 @@
-"""Axes to draw on. Scripts get figures outside of pyplot: nothing is registered, so nothing has to be closed."""
+"""Axes, names and legends. In scripts figures are not registered with pyplot, so that nothing has to be closed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from matplotlib.legend import Legend
 
-# Characters of a name in one line, and lines of a legend in one column until it has three.
+# Most characters in a line of a name, and most lines in a column of a legend of fewer than three columns.
 _NAME_WIDTH = 34
 _COLUMN_LINES = 20
 
 
 def new_or_given_axes(ax: Axes | None, *, width: float, height: float) -> Axes:
-    """`ax`, or the axes of a new figure of the given size in inches.
+    """Return `ax`, or the axes of a new figure of the given size in inches.
 
     Raises
     ------
@@ -47,8 +47,8 @@ def root_figure(ax: Axes) -> Figure:
 
 
 def _new_figure(width: float, height: float) -> Figure:
-    # Notebooks and interactive sessions show, and notebooks then close, what pyplot knows. A kernel announces its
-    # backend in the environment before matplotlib is switched to it.
+    # Notebooks and interactive sessions show figures that pyplot knows, and notebooks then close them. A kernel sets
+    # the environment variable before matplotlib is switched to the backend.
     if mpl.is_interactive() or "inline" in os.environ.get("MPLBACKEND", ""):
         from matplotlib import pyplot as plt
 
@@ -57,20 +57,20 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 def new_panels(rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
-    """Axes of a new figure, an array of shape (rows, columns); the sizes in inches are those of a panel."""
+    """Return the axes of a new figure, shape (rows, columns); width and height are those of a panel, in inches."""
     figure = _new_figure(columns * width, rows * height)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
     return figure.subplots(rows, columns, squeeze=False)
 
 
 def fit_figure(axes: np.ndarray, *, width: float, height: float) -> None:
-    """Resize a figure of our own so that its axes, shape (rows, columns), have this size together, in inches.
+    """Resize a new figure so that its axes, shape (rows, columns), have this size together, in inches.
 
-    What lies around the axes, legends and long names, gets as much room as it needs.
+    Legends and names around the axes get as much room as they need.
     """
     figure = axes[0, 0].figure
     engine = figure.get_layout_engine()
-    # The layout gives up where names and legends are larger than the figure: start with one that is large enough.
+    # The layout fails if names and legends are larger than the figure: start with a figure that is large enough.
     around = figure.get_tightbbox()
     size = np.array([width + around.width, height + around.height]) * 2
     for _ in range(2):  # colour bars grow with their axes
@@ -83,7 +83,7 @@ def fit_figure(axes: np.ndarray, *, width: float, height: float) -> None:
 
 
 def wrap_name(name: object, tail: str = "") -> str:
-    """All of `name`, in lines of a limited width, and `tail` in one piece after it; "$" begins no formula."""
+    """Break `name` into lines of limited length, followed by `tail` in one piece; "$" starts no formula."""
     pieces = re.findall(rf"[^\s_-]{{1,{_NAME_WIDTH}}}[\s_-]*|[\s_-]+", str(name))
     lines = [""]
     for piece in [*pieces, f" {tail}"] if tail else pieces:
@@ -95,13 +95,13 @@ def wrap_name(name: object, tail: str = "") -> str:
 
 
 def count_legend_columns(names: Sequence[str]) -> int:
-    """Columns of a legend that is about as high as a picture; at most three, as those of long names are wide."""
+    """Number of columns of a legend about as high as a picture; at most three, as columns of long names are wide."""
     lines = sum(name.count("\n") + 1 for name in names)
     return int(np.clip(-(-lines // _COLUMN_LINES), 1, 3))
 
 
 def add_legend_outside(ax: Axes, *, columns: int = 1) -> Legend:
-    """Legend right of the axes, where it hides nothing."""
+    """Add a legend right of the axes, where it hides nothing."""
     return ax.legend(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),

@@ -1,4 +1,4 @@
-"""What integration changed: clusters that lost what they had, and the genes that moved most."""
+"""What integration changed: neighbourhoods of states, and the genes with the largest shifts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _UNS, _PREFIX = "scbatchnorm_diagnose", "diagnose"
 _WIDTH, _HEIGHT, _LINE, _GAP = 4.2, 2.4, 0.14, 0.1
-# Dark enough on white for any colour vision, and told apart by their marks as well.
-_FINE, _FLAG, _AGAIN = "#3f90da", "#bd1f01", "0.25"
+# Dark enough on white for any colour vision; states with findings have marks as well.
+_DEFAULT_COLOR, _FLAG_COLOR, _REPEAT_COLOR = "#3f90da", "#bd1f01", "0.25"
 _FLAGS = (
     ("merged_with", "merged with another", "X"),
     ("pulled_onto", "pulled onto another", "P"),
@@ -70,24 +70,24 @@ def change(adata: AnnData, key: str | None = None, *, n_genes: int = 15) -> Figu
     ['nothing found']
     """
     n_genes = _inputs.count(n_genes, name="n_genes")
-    record = _record(adata, key)
+    record = _read_record(adata, key)
     prefix = _PREFIX if key is None else key
-    shift = _largest(adata, prefix, [str(name) for name in record["batches"]], n_genes)
+    shift = _read_largest_shifts(adata, prefix, [str(name) for name in record["batches"]], n_genes)
     axes = new_panels(1, 1 if shift is None else 2, width=_WIDTH, height=_HEIGHT)
-    height = _states(axes[0, 0], record["states"])
+    height = _draw_states(axes[0, 0], record["states"])
     axes[0, 0].set_title(wrap_name(record["verdict"]))
     if shift is not None:
-        wanted = max(_HEIGHT, _genes(axes[0, 1], shift))
-        if height > wanted:  # a long list of states is not to stretch the genes
-            axes[0, 1].set_box_aspect(wanted / _WIDTH)
+        genes_height = max(_HEIGHT, _draw_genes(axes[0, 1], shift))
+        if height > genes_height:  # a long list of states does not stretch the panel of genes
+            axes[0, 1].set_box_aspect(genes_height / _WIDTH)
             axes[0, 1].set_anchor("N")
-        height = max(height, wanted)
+        height = max(height, genes_height)
     fit_figure(axes, width=_WIDTH * axes.size, height=max(_HEIGHT, height))
     return axes[0, 0].figure
 
 
-def _record(adata: AnnData, key: str | None) -> Mapping[str, Any]:
-    """What `tl.diagnose` left in `uns`."""
+def _read_record(adata: AnnData, key: str | None) -> Mapping[str, Any]:
+    """Read the record of `tl.diagnose` from `uns`."""
     slot = Keys.of(_UNS if key is None else key).uns
     record = adata.uns.get(slot)
     if not isinstance(record, Mapping) or not {"verdict", "states", "batches"} <= set(record):
@@ -100,8 +100,8 @@ def _record(adata: AnnData, key: str | None) -> Mapping[str, Any]:
     return record
 
 
-def _largest(adata: AnnData, prefix: str, batches: list[str], n_genes: int) -> pd.DataFrame | None:
-    """Shift of the genes that moved most, genes x batches, the largest first; `None` if genes have none."""
+def _read_largest_shifts(adata: AnnData, prefix: str, batches: list[str], n_genes: int) -> pd.DataFrame | None:
+    """Read the shifts of the genes that moved most, genes x batches, the largest first; `None` if `tl.diagnose` stored none."""
     column = f"{prefix}_shift"
     if column not in adata.var or column not in adata.varm:
         return None
@@ -110,19 +110,19 @@ def _largest(adata: AnnData, prefix: str, batches: list[str], n_genes: int) -> p
     return pd.DataFrame(np.asarray(adata.varm[column])[order], index=adata.var_names[order], columns=batches)
 
 
-def _states(ax: Axes, states: pd.DataFrame) -> float:
-    """Share of neighbours kept by state, in the order of the table; the height in inches that the names take."""
+def _draw_states(ax: Axes, states: pd.DataFrame) -> float:
+    """Draw the share of neighbours that each state keeps; returns the height in inches that the names take."""
     y = np.arange(len(states))
-    kept, again = (states[name].to_numpy(dtype=float) for name in ("kept", "kept_again"))
-    marks = [(text, mark, _found(states[name])) for name, text, mark in _FLAGS]
-    flagged = np.any([found for _, _, found in marks], axis=0)
-    ax.barh(y, np.nan_to_num(kept), height=0.62, color=np.where(flagged, _FLAG, _FINE))
-    ax.vlines(again, y - 0.42, y + 0.42, color=_AGAIN, linewidth=2, label="measured once more")
-    place = np.nan_to_num(kept) + 0.03
-    for text, mark, found in marks:
-        if found.any():
-            ax.plot(place[found], y[found], mark, color=_FLAG, markersize=7, markeredgewidth=0, label=text)
-            place = place + 0.05 * found
+    kept, kept_again = (states[name].to_numpy(dtype=float) for name in ("kept", "kept_again"))
+    marks = [(text, mark, _is_flagged(states[name])) for name, text, mark in _FLAGS]
+    flagged = np.any([is_marked for _, _, is_marked in marks], axis=0)
+    ax.barh(y, np.nan_to_num(kept), height=0.62, color=np.where(flagged, _FLAG_COLOR, _DEFAULT_COLOR))
+    ax.vlines(kept_again, y - 0.42, y + 0.42, color=_REPEAT_COLOR, linewidth=2, label="measured once more")
+    x = np.nan_to_num(kept) + 0.03
+    for text, mark, is_marked in marks:
+        if is_marked.any():
+            ax.plot(x[is_marked], y[is_marked], mark, color=_FLAG_COLOR, markersize=7, markeredgewidth=0, label=text)
+            x = x + 0.05 * is_marked
     names = [
         wrap_name(name, f"({n_cells:,})")
         for name, n_cells in zip(states.index, states["n_cells"].to_numpy(dtype=int), strict=True)
@@ -131,17 +131,17 @@ def _states(ax: Axes, states: pd.DataFrame) -> float:
     ax.set(xlim=(0, 1.15), ylim=(len(y) - 0.4, -0.6), xlabel="nearest neighbours in the batch kept")
     ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     ax.spines[["top", "right"]].set_visible(False)
-    _below(ax)
+    _add_legend_below(ax)
     return len(names) * (max(name.count("\n") + 1 for name in names) * _LINE + _GAP)
 
 
-def _found(values: pd.Series) -> np.ndarray:
-    """Which states have a finding: partners in words, or True."""
+def _is_flagged(values: pd.Series) -> np.ndarray:
+    """Whether each state has the finding: a column of booleans, or of the names of other states."""
     return values.astype(str).to_numpy() != "" if values.dtype.kind not in "b" else values.to_numpy(dtype=bool)
 
 
-def _genes(ax: Axes, shift: pd.DataFrame) -> float:
-    """What was added to each gene in each batch; the height in inches that the names take."""
+def _draw_genes(ax: Axes, shift: pd.DataFrame) -> float:
+    """Draw what was added to each gene in each batch; returns the height in inches that the names take."""
     y = np.arange(len(shift))
     ax.axvline(0, color="0.6", linewidth=0.8)
     ax.hlines(y, shift.min(axis=1), shift.max(axis=1), color="0.8", linewidth=1.2, zorder=1)
@@ -154,8 +154,8 @@ def _genes(ax: Axes, shift: pd.DataFrame) -> float:
     return len(shift) * (_LINE + _GAP)
 
 
-def _below(ax: Axes) -> None:
-    """Legend under the axes, below what is written there."""
+def _add_legend_below(ax: Axes) -> None:
+    """Add a legend below the axes and their labels."""
     below = ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
     ax.legend(
         loc="upper left",

@@ -1,4 +1,4 @@
-"""How many cells of each type there are in each batch."""
+"""Number of cells of each type in each batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from scbatchnorm.pl._assessment import AssessmentText
 
-# Inches. Columns share the width until numbers would not fit any more, then until names would not.
+# Inches. The more columns, the narrower they are: first until numbers do not fit, then until names do not.
 _WIDTH, _MOST_WIDTH, _COLUMN, _NARROW_COLUMN = 3.4, 16.0, 0.5, 0.2
 _LOWEST, _BAR, _LINE, _GAP, _CHARACTER = 1.5, 4.0, 0.14, 0.1, 0.075
 
@@ -82,59 +82,59 @@ def composition(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['protocol A (237)', 'protocol B (205)', 'protocol C (258)']
     """
-    counts, unlabelled = _counts(adata, batch_key, label_key)
-    shown = read_assessment(adata, batch_key, label_key) if show_assessment else NO_ASSESSMENT
-    own = ax is None
+    counts, unlabelled = _count_cells(adata, batch_key, label_key)
+    assessment = read_assessment(adata, batch_key, label_key) if show_assessment else NO_ASSESSMENT
+    is_new = ax is None
     ax = new_or_given_axes(ax, width=_WIDTH, height=_WIDTH)
     share = counts.to_numpy() / counts.to_numpy().sum(axis=0)
-    # Colours start where they differ from the paper: an absent type is not a rare one.
+    # The lightest colour differs from white, so that rare types differ from absent ones.
     blues = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.12, 1, 256)))
     norm = PowerNorm(0.5, vmin=0, vmax=share.max())
     image = ax.imshow(np.ma.masked_equal(share, 0), cmap=blues, norm=norm, aspect="auto")
-    width, height = _name(ax, counts, shown, own=own)
+    width, height = _label_axes(ax, counts, assessment, is_new=is_new)
     ax.set(xlabel=batch_key if isinstance(batch_key, str) else " | ".join(batch_key), ylabel=label_key)
-    label_effects(ax, shown)
-    shrink = min(1.0, _BAR / height) if own else 1.0
+    label_effects(ax, assessment)
+    shrink = min(1.0, _BAR / height) if is_new else 1.0
     percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
     ax.figure.colorbar(image, ax=ax, label="share of the batch", format=percent, shrink=shrink, pad=0.02)
-    _mark(ax, counts.to_numpy(), unlabelled=unlabelled)
-    add_title(ax, shown)
-    if own:
+    _mark_absent_types(ax, counts.to_numpy(), unlabelled=unlabelled)
+    add_title(ax, assessment)
+    if is_new:
         fit_figure(np.array([[ax]]), width=width, height=height)
-    _write(ax, counts.to_numpy(), norm(share) > 0.6)
+    _write_counts(ax, counts.to_numpy(), norm(share) > 0.6)
     return ax
 
 
-def _counts(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> tuple[pd.DataFrame, bool]:
-    """Cells of each type (rows) in each batch (columns), of those that occur; whether the last row is of cells without label."""
+def _count_cells(adata: AnnData, batch_key: str | Sequence[str], label_key: str) -> tuple[pd.DataFrame, bool]:
+    """Number of cells of each type (rows) in each batch (columns), and whether the last row is of cells without label."""
     batches = read_batches(adata, batch_key).as_categorical()
-    found = read_groups(adata, label_key, parameter="label_key")
+    labels = read_groups(adata, label_key, parameter="label_key")
     if not adata.n_obs:
         msg = "adata must have cells; it has none."
         raise ValueError(msg)
-    codes = np.where(found.codes < 0, len(found.categories), found.codes)
-    table = np.zeros((len(found.categories) + 1, len(batches.categories)), dtype=int)
+    codes = np.where(labels.codes < 0, len(labels.categories), labels.codes)
+    table = np.zeros((len(labels.categories) + 1, len(batches.categories)), dtype=int)
     np.add.at(table, (codes, batches.codes), 1)
-    frame = pd.DataFrame(table, index=[*map(str, found.categories), "no label"], columns=batches.categories)
+    frame = pd.DataFrame(table, index=[*map(str, labels.categories), "no label"], columns=batches.categories)
     kept = np.flatnonzero(table.any(axis=1))
-    return frame.iloc[kept][_in_order(adata, batch_key, batches)], bool(table[-1].any())
+    return frame.iloc[kept][_order_batches(adata, batch_key, batches)], bool(table[-1].any())
 
 
-def _in_order(adata: AnnData, batch_key: str | Sequence[str], batches: pd.Categorical[Any]) -> list[str]:
+def _order_batches(adata: AnnData, batch_key: str | Sequence[str], batches: pd.Categorical[Any]) -> list[str]:
     """Names of the batches in the order of the categories of their columns."""
     keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
     codes = pd.DataFrame({i: adata.obs[key].astype("category").cat.codes.to_numpy() for i, key in enumerate(keys)})
     return list(codes.assign(name=batches).drop_duplicates().sort_values(list(codes.columns))["name"])
 
 
-def _name(ax: Axes, counts: pd.DataFrame, shown: AssessmentText, *, own: bool) -> tuple[float, float]:
-    """Names of the batches, with their cells, and of the types; width and height in inches that show them."""
-    rows = [wrap_name(name, shown.types.get(str(name), "")) for name in counts.index]
+def _label_axes(ax: Axes, counts: pd.DataFrame, assessment: AssessmentText, *, is_new: bool) -> tuple[float, float]:
+    """Label batches, with their numbers of cells, and types; returns width and height in inches that show the names."""
+    rows = [wrap_name(name, assessment.types.get(str(name), "")) for name in counts.index]
     columns = [
-        wrap_name(name, shown.batches.get(str(name), "({:,})").format(size)) for name, size in counts.sum().items()
+        wrap_name(name, assessment.batches.get(str(name), "({:,})").format(size)) for name, size in counts.sum().items()
     ]
     width = max(_WIDTH, len(columns) * float(np.clip(_MOST_WIDTH / len(columns), _NARROW_COLUMN, _COLUMN)))
-    column = (width if own else ax.get_window_extent().width / ax.figure.dpi) / len(columns)
+    column = (width if is_new else ax.get_window_extent().width / ax.figure.dpi) / len(columns)
     longest = max(len(line) for name in columns for line in name.split("\n"))
     angle = 0 if longest * _CHARACTER < column else 45 if column > _COLUMN - 0.1 else 90
     ax.set_xticks(range(len(columns)), columns, fontsize="small", rotation=angle, rotation_mode="anchor")
@@ -145,8 +145,8 @@ def _name(ax: Axes, counts: pd.DataFrame, shown: AssessmentText, *, own: bool) -
     return width, max(_LOWEST, len(rows) * (lines * _LINE + _GAP))
 
 
-def _mark(ax: Axes, counts: np.ndarray, *, unlabelled: bool) -> None:
-    """Crosses where a batch lacks a type; a frame and a diamond for types in one batch only; what they mean."""
+def _mark_absent_types(ax: Axes, counts: np.ndarray, *, unlabelled: bool) -> None:
+    """Draw crosses where a batch lacks a type, a frame and a diamond for types in one batch only, and their legend."""
     n_types, n_batches = counts.shape
     handles = []
     rows, columns = np.nonzero(counts == 0)
@@ -171,13 +171,13 @@ def _mark(ax: Axes, counts: np.ndarray, *, unlabelled: bool) -> None:
         ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small")
 
 
-def _write(ax: Axes, counts: np.ndarray, dark: np.ndarray) -> None:
-    """Numbers of cells, unless the longest does not fit."""
+def _write_counts(ax: Axes, counts: np.ndarray, dark: np.ndarray) -> None:
+    """Write the numbers of cells, unless the longest does not fit."""
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small"}
     probe = ax.text(0, 0, "0" * len(str(counts.max())), **style)
-    text, field = probe.get_window_extent(), ax.get_window_extent()
+    text_box, axes_box = probe.get_window_extent(), ax.get_window_extent()
     probe.remove()
-    if text.width > 0.95 * field.width / counts.shape[1] or text.height > field.height / counts.shape[0]:
+    if text_box.width > 0.95 * axes_box.width / counts.shape[1] or text_box.height > axes_box.height / counts.shape[0]:
         return
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if dark[row, column] else "black"

@@ -1,4 +1,4 @@
-"""Where cells are drawn: two dimensions of a representation, or its UMAP, which is kept beside it."""
+"""Coordinates of cells to draw: two dimensions of a representation, or its UMAP, which is stored beside it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Those of scanpy, so that pictures look as its users know them.
+# Defaults of scanpy.
 _N_NEIGHBORS = 15
 _MIN_DIST = 0.5
-# From this many cells on umap-learn searches approximately, which takes most of a minute to compile. Comparing all pairs takes a second for
-# ten thousand cells; of more than the second number it is slower than the search.
-_SEARCHED, _MOST_COMPARED = 4096, 50_000
-# With fewer cells its graph has too few eigenvectors to start from.
-_FEWEST_CELLS = 4
-# What makes a basis that is not there.
-_FIRST = {"umap": "sc.tl.umap(adata)", "pca": "sc.pp.pca(adata)", "scbatchnorm": "sbn.pp.integrate(adata, batch_key)"}
+# From this many cells on umap-learn searches neighbours approximately, and compiles the search for most of a minute. An exact search takes
+# a second for ten thousand cells; beyond the second number of cells it is slower.
+_MIN_APPROXIMATE, _MAX_EXACT = 4096, 50_000
+# With fewer cells the graph of umap-learn has too few eigenvectors for its initialisation.
+_MIN_CELLS = 4
+# Calls that compute a missing basis.
+_CALLS = {"umap": "sc.tl.umap(adata)", "pca": "sc.pp.pca(adata)", "scbatchnorm": "sbn.pp.integrate(adata, batch_key)"}
 _WORDS = {"umap": "UMAP", "pca": "PCA", "tsne": "tSNE"}
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """Coordinates of the cells, shape (cells, 2), and what the two axes are called."""
+    """Coordinates of the cells, shape (cells, 2), and the names of the two axes."""
 
     points: Floats
     names: tuple[str, str]
@@ -50,10 +50,10 @@ class Coordinates:
 def find_coordinates(
     adata: AnnData, bases: Sequence[str], *, dimensions: tuple[int, int] | None, seed: int
 ) -> list[Coordinates]:
-    """Coordinates of each of `bases`, keys of `obsm` with or without "X_".
+    """Read or compute the coordinates of each of `bases`, keys of `obsm` with or without "X_".
 
-    Of more than 2 dimensions the UMAP, unless two are chosen. One that has to be computed is written to
-    `obsm[f"{key}_umap"]`, and what it was computed from to `uns[f"{key}_umap"]`, unless `adata` is a view.
+    For a basis with more than 2 dimensions these are its UMAP, unless `dimensions` chooses two. A computed UMAP is written to
+    `obsm[f"{key}_umap"]`, and parameters and checksums of the cells to `uns[f"{key}_umap"]`, unless `adata` is a view.
 
     Raises
     ------
@@ -64,29 +64,29 @@ def find_coordinates(
         own; nothing was written.
     """
     keys = {basis: _find_key(adata, basis) for basis in bases}
-    chosen = {basis: _stored_coordinates(adata, basis, keys[basis], dimensions) for basis in keys}
-    # All are checked before the first is computed.
+    stored = {basis: _stored_coordinates(adata, basis, keys[basis], dimensions) for basis in keys}
+    # All bases are checked before the first UMAP is computed.
     computed = {
         basis: _store_umap(adata, keys[basis], seed) if coordinates is None else coordinates
-        for basis, coordinates in chosen.items()
+        for basis, coordinates in stored.items()
     }
     return [computed[basis] for basis in bases]
 
 
 def _find_key(adata: AnnData, basis: str) -> str:
-    """Key of `obsm` that `basis` means."""
+    """Find the key of `obsm` for `basis`."""
     key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
     if key is None:
         keys = ", ".join(map(str, adata.obsm.keys())) or "none"
-        missing = f"basis={basis!r} is not a key of adata.obsm; keys: {keys}."
-        call = _FIRST.get(str(basis).removeprefix("X_"))
-        msg = f"{missing} Run {call} first." if call else missing
+        msg = f"basis={basis!r} is not a key of adata.obsm; keys: {keys}."
+        call = _CALLS.get(str(basis).removeprefix("X_"))
+        msg = f"{msg} Run {call} first." if call else msg
         raise KeyError(msg)
     return key
 
 
 def _stored_coordinates(adata: AnnData, basis: str, key: str, dimensions: tuple[int, int] | None) -> Coordinates | None:
-    """What is there and can be drawn as it is; `None` where a UMAP has to be computed, and can be."""
+    """Stored coordinates that can be drawn; `None` if a UMAP has to be computed, and can be."""
     points = _read_points(adata, key)
     if points.ndim != 2 or points.shape[1] < 2:
         msg = f"basis={basis!r} must have at least 2 dimensions; adata.obsm[{key!r}] has shape {points.shape}."
@@ -111,7 +111,7 @@ def _read_points(adata: AnnData, key: str) -> Floats:
 
 
 def _check_dimensions(dimensions: tuple[int, int] | None, key: str, n_dimensions: int) -> list[int]:
-    """Two dimensions, counted from 0."""
+    """Check the two dimensions, counted from 0."""
     pair = [0, 1] if dimensions is None else list(dimensions)
     if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set(range(n_dimensions)):
         msg = (
@@ -123,9 +123,9 @@ def _check_dimensions(dimensions: tuple[int, int] | None, key: str, n_dimensions
 
 def _check_umap_input(adata: AnnData, basis: str, key: str) -> None:
     points = _read_points(adata, key)
-    if len(points) < _FEWEST_CELLS:
+    if len(points) < _MIN_CELLS:
         msg = (
-            f"basis={basis!r} has {points.shape[1]} dimensions, and their UMAP takes at least {_FEWEST_CELLS} cells; adata "
+            f"basis={basis!r} has {points.shape[1]} dimensions, and their UMAP takes at least {_MIN_CELLS} cells; adata "
             f"has {len(points)}. Draw two of them: dimensions=(0, 1)."
         )
         raise ValueError(msg)
@@ -143,7 +143,7 @@ def _check_finite(adata: AnnData, basis: str, key: str, points: Floats) -> None:
 
 
 def _axis_names(key: str, pair: Sequence[int]) -> tuple[str, str]:
-    """What the axes are called: "PCA1", "scbatchnorm UMAP2"."""
+    """Names of the axes, such as "PCA1" and "scbatchnorm UMAP2"."""
     name = key.removeprefix("X_")
     base = name.removesuffix("_umap")
     word = _WORDS.get(name, f"{name} ") if base == name else f"{_WORDS.get(base, base)} UMAP"
@@ -151,14 +151,14 @@ def _axis_names(key: str, pair: Sequence[int]) -> tuple[str, str]:
 
 
 def _has_umap(adata: AnnData, key: str) -> bool:
-    """Whether a UMAP is stored that is the user's own, or ours and of the same values."""
+    """Whether `obsm` has a UMAP that another tool computed, or this package from the same values."""
     slot = f"{key}_umap"
     if slot not in adata.obsm:
         return False
     record = adata.uns.get(slot)
-    ours = isinstance(record, Mapping) and "crc32" in record
-    # There is a checksum for each cell: of a subset of the cells the UMAP is still right.
-    return not ours or bool(np.isin(_checksums(_read_points(adata, key)), record["crc32"]).all())
+    is_recorded = isinstance(record, Mapping) and "crc32" in record
+    # There is a checksum for each cell, because the UMAP is still valid for a subset of the cells.
+    return not is_recorded or bool(np.isin(_checksums(_read_points(adata, key)), record["crc32"]).all())
 
 
 def _checksums(points: Floats) -> np.ndarray:
@@ -168,7 +168,7 @@ def _checksums(points: Floats) -> np.ndarray:
 
 
 def _store_umap(adata: AnnData, key: str, seed: int) -> Coordinates:
-    """The UMAP of a representation, computed and stored."""
+    """Compute the UMAP of a representation and store it."""
     start = time.perf_counter()
     points, slot = _read_points(adata, key), f"{key}_umap"
     params = {"n_neighbors": min(_N_NEIGHBORS, len(points) - 1), "min_dist": _MIN_DIST, "random_state": seed}
@@ -181,12 +181,12 @@ def _store_umap(adata: AnnData, key: str, seed: int) -> Coordinates:
 
 
 def _compute_umap(points: Floats, params: dict[str, Any]) -> Floats:
-    """A UMAP, float32 of shape (cells, 2); numba has as many threads afterwards as before."""
+    """Compute a UMAP, float32 of shape (cells, 2); the number of threads of numba is restored."""
     with warnings.catch_warnings():
-        # They tell how its search went and where it started: nothing to act upon.
+        # umap-learn warns about its search and initialisation, which needs no action.
         warnings.simplefilter("ignore")
         import numba
-        import umap  # seconds that other pictures do not need
+        import umap  # takes seconds to import
 
         threads = numba.get_num_threads()
         try:
@@ -199,13 +199,16 @@ def _compute_umap(points: Floats, params: dict[str, Any]) -> Floats:
 
 
 def _find_neighbors(points: Floats, k: int) -> tuple[Any, ...]:
-    """Nearest neighbours and their distances, each cell the first of its own, where umap-learn would search approximately."""
-    if not _SEARCHED <= len(points) <= _MOST_COMPARED:
+    """Exact nearest neighbours and their distances, shape (cells, k), if umap-learn would search approximately.
+
+    The first neighbour of each cell is the cell itself.
+    """
+    if not _MIN_APPROXIMATE <= len(points) <= _MAX_EXACT:
         return None, None, None
     distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors(points)
-    itself = indices == np.arange(len(points))[:, None]
-    # Among cells in the same place another one may come first.
-    order = np.argsort(~itself, axis=1, kind="stable")
+    is_self = indices == np.arange(len(points))[:, None]
+    # Among cells with the same coordinates another cell may be the first.
+    order = np.argsort(~is_self, axis=1, kind="stable")
     indices, distances = (np.take_along_axis(values, order, axis=1) for values in (indices, distances))
     indices[:, 0] = np.arange(len(points))
     distances[:, 0] = 0

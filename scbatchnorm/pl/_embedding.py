@@ -1,4 +1,4 @@
-"""Cells in two dimensions."""
+"""Scatter plots of cells."""
 
 from __future__ import annotations
 
@@ -153,29 +153,29 @@ def embedding(
         msg = f"ax must be None for several panels, which get a figure of their own; got basis={basis!r}, color={color!r}."
         raise ValueError(msg)
     titles = _titles(bases, columns, title, several=several)
-    found = {
+    groups = {
         column: read_groups(adata, column, parameter="color", otherwise="; else use sc.pl.embedding")
         for column in columns
     }
     generator = np.random.default_rng(rng)
     order, seed = generator.permutation(adata.n_obs), int(generator.integers(2**31))
-    places = find_coordinates(adata, bases, dimensions=dimensions, seed=seed)
+    coordinates = find_coordinates(adata, bases, dimensions=dimensions, seed=seed)
     axes = np.array([[ax]]) if ax is not None else new_panels(len(columns), len(bases), width=_WIDTH, height=_HEIGHT)
     for column, row, texts in zip(columns, axes, titles, strict=True):
-        tints = [*category_colors(adata, column, len(found[column].categories)), MISSING_COLOR]
-        for place, panel, text in zip(places, row, texts, strict=True):
-            codes = found[column].codes
-            scatter_cells(panel, place, to_rgba_array(tints)[codes], order=order, behind=codes < 0, size=size)
+        colors = [*category_colors(adata, column, len(groups[column].categories)), MISSING_COLOR]
+        for points, panel, text in zip(coordinates, row, texts, strict=True):
+            codes = groups[column].codes
+            scatter_cells(panel, points, to_rgba_array(colors)[codes], order=order, behind=codes < 0, size=size)
             panel.set_title(text)
         if legend:
-            _explain(row[-1], found[column], tints)
+            _add_group_legend(row[-1], groups[column], colors)
     if ax is None:
         fit_figure(axes, width=len(bases) * _WIDTH, height=len(columns) * _HEIGHT)
     return axes[0, 0].figure if several else axes[0, 0]
 
 
 def _titles(bases: list[str], columns: list[str], title: str | list[str] | None, *, several: bool) -> list[list[str]]:
-    """Text above each panel, a list for each row."""
+    """Title of each panel, a list for each row."""
     for name, values in (("basis", bases), ("color", columns)):
         if not values:
             msg = f"{name} must be a name or a list of names; got an empty list."
@@ -190,26 +190,26 @@ def _titles(bases: list[str], columns: list[str], title: str | list[str] | None,
 
 
 def scatter_cells(
-    ax: Axes, place: Coordinates, tints: Floats, *, order: Codes, behind: Bools, size: float | None
+    ax: Axes, coordinates: Coordinates, colors: Floats, *, order: Codes, behind: Bools, size: float | None
 ) -> None:
-    """Cells with the colours `tints`, shape (cells, 4), in `order`, those that are `behind` first."""
+    """Draw cells with `colors`, shape (cells, 4), in `order`; those that are `behind` are drawn first."""
     order = np.concatenate([order[behind[order]], order[~behind[order]]])
     size = float(np.clip(30_000 / max(len(order), 1), 1.5, 18)) if size is None else size
-    x, y = place.points[order].T
-    # rasterized: a million points in a PDF stay a picture.
-    ax.scatter(x, y, c=tints[order], s=size, linewidths=0, alpha=0.9, rasterized=True)
-    ax.set(xlabel=place.names[0], ylabel=place.names[1], xticks=[], yticks=[])
+    x, y = coordinates.points[order].T
+    # In a PDF a million points are rasterised.
+    ax.scatter(x, y, c=colors[order], s=size, linewidths=0, alpha=0.9, rasterized=True)
+    ax.set(xlabel=coordinates.names[0], ylabel=coordinates.names[1], xticks=[], yticks=[])
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _explain(ax: Axes, found: pd.Categorical, tints: list[str]) -> None:
-    """Legend of the groups that occur, in the order of the categories."""
-    present = np.unique(found.codes[found.codes >= 0])
-    entries = [(wrap_name(found.categories[code]), tints[code]) for code in present]
-    if (found.codes < 0).any():
+def _add_group_legend(ax: Axes, groups: pd.Categorical, colors: list[str]) -> None:
+    """Add a legend of the groups that occur, in the order of the categories."""
+    present = np.unique(groups.codes[groups.codes >= 0])
+    entries = [(wrap_name(groups.categories[code]), colors[code]) for code in present]
+    if (groups.codes < 0).any():
         entries.append(("missing", MISSING_COLOR))
-    for label, tint in entries:
+    for label, color in entries:
         # matplotlib leaves out labels that begin with an underscore.
-        shown = f" {label}" if label.startswith("_") else label
-        ax.plot([], [], marker="o", markersize=6, linestyle="", markeredgewidth=0, color=tint, label=shown)
+        text = f" {label}" if label.startswith("_") else label
+        ax.plot([], [], marker="o", markersize=6, linestyle="", markeredgewidth=0, color=color, label=text)
     add_legend_outside(ax, columns=count_legend_columns([label for label, _ in entries]))

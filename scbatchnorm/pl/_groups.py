@@ -1,4 +1,4 @@
-"""Groups of cells as columns of `obs` hold them."""
+"""Groups of cells in columns of `obs`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def read_groups(adata: AnnData, column: str, *, parameter: str, otherwise: str = "") -> pd.Categorical:
-    """Group of each cell, missing values included; the column itself stays as it is.
+    """Read the group of each cell, missing values included; the column is not changed.
 
     Raises
     ------
     KeyError
         `column` is not a column of `adata.obs`; the message says which `parameter` named it.
     ValueError
-        The column holds numbers; `otherwise` says what else to do with them.
+        The column holds numbers; `otherwise` ends the message.
     """
     if column not in adata.obs:
         columns = ", ".join(map(str, adata.obs.columns)) or "none"

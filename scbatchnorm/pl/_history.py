@@ -1,4 +1,4 @@
-"""How a model was trained."""
+"""Losses of the training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from scbatchnorm._estimator import BatchNormAutoencoder
 
-# What is drawn, with a colour that all kinds of colour vision tell apart and a line that prints in black and white.
+# Losses that are drawn, with colours that are safe for colour-blind readers and lines that differ in black and white.
 _LOSSES = {
     "reconstruction": ("#3f90da", "-"),
     "anchors": ("#bd1f01", "--"),
@@ -32,7 +32,7 @@ def history(
     `anchors`, how far shared states of different batches are apart, is to fall and level off. `reconstruction` starts
     near 0, where the model is still linear, rises as the batches move, and is to level off low. `adversary` is the loss
     of the network that guesses batches: the lower, the better it guesses, in small data also by knowing the
-    cells by heart, so it says little about the result. Vertical lines are where anchors were sought anew.
+    cells by heart, so it says little about the result. Vertical lines mark where anchors were searched again.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def history(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['reconstruction', 'anchors', 'adversary', 'new anchors']
     """
-    frame = _frame(data, key)
+    frame = _read_history(data, key)
     losses = [name for name in _LOSSES if name in frame]
     if "step" not in frame or not losses:
         columns = ", ".join(map(str, frame.columns)) or "none"
@@ -72,24 +72,25 @@ def history(
         raise ValueError(msg)
     ax = new_or_given_axes(ax, width=6.0, height=3.6)
     step = frame["step"].to_numpy()
-    for at in _refreshes(frame):
-        ax.axvline(at, color="0.88", linewidth=0.8, zorder=0)
+    refreshes = _find_refreshes(frame)
+    for refresh in refreshes:
+        ax.axvline(refresh, color="0.88", linewidth=0.8, zorder=0)
     for name in losses:
-        tint, style = _LOSSES[name]
-        ax.plot(step, frame[name], color=tint, linestyle=style, linewidth=1.6, label=name)
+        color, style = _LOSSES[name]
+        ax.plot(step, frame[name], color=color, linestyle=style, linewidth=1.6, label=name)
     ax.set(xlabel="step", ylabel="loss", title="training" if len(frame) else "not trained")
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=0.01)
     if len(frame):
         ax.set_ylim(bottom=0)
-    if len(_refreshes(frame)):
+    if len(refreshes):
         ax.plot([], [], color="0.8", linewidth=0.8, label="new anchors")
     add_legend_outside(ax)
     return ax
 
 
-def _frame(data: AnnData | BatchNormAutoencoder | pd.DataFrame, key: str | None) -> pd.DataFrame:
-    """The history in `data`."""
+def _read_history(data: AnnData | BatchNormAutoencoder | pd.DataFrame, key: str | None) -> pd.DataFrame:
+    """Read the history from `data`."""
     if isinstance(data, AnnData):
         slot = Keys.of(key).uns
         record = data.uns.get(slot)
@@ -111,8 +112,8 @@ def _frame(data: AnnData | BatchNormAutoencoder | pd.DataFrame, key: str | None)
     return data.history_
 
 
-def _refreshes(frame: pd.DataFrame) -> np.ndarray:
-    """Steps after which new anchors were sought, where the history tells."""
+def _find_refreshes(frame: pd.DataFrame) -> np.ndarray:
+    """Steps after which anchors were searched again; none if the history does not record it."""
     if "refresh" not in frame:
         return np.empty(0)
     last = np.flatnonzero(np.diff(frame["refresh"].to_numpy()) != 0)

@@ -1,4 +1,4 @@
-"""Where in the embedding batches are mixed, and in which types."""
+"""Mixing of batches around each cell, in the embedding and by type."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _WORDS = {
     "clisi": ("cLISI", "separation of types"),
     "knn_preservation": ("kNN preservation", "neighbours kept"),
 }
-# What `tl.mixing` has to be given for values that it does not compute always.
-_NEEDS = {"cilisi": "label_key", "clisi": "label_key", "knn_preservation": "unintegrated"}
-# Both ends are seen with any colour vision, and its lightness ascends.
+# Parameters of `tl.mixing` that some values require.
+_REQUIRED = {"cilisi": "label_key", "clisi": "label_key", "knn_preservation": "unintegrated"}
+# Both ends are visible with any colour vision, and the lightness ascends.
 _CMAP = "viridis"
 _WIDTH, _HEIGHT, _LINE, _GAP = 4.0, 3.6, 0.14, 0.1
 _BOX = "#a9c9e8"
@@ -101,17 +101,17 @@ def mixing(
         msg = f"value must be one of {', '.join(map(repr, _VALUES))}; got {value!r}."
         raise ValueError(msg)
     slot = "mixing" if key is None else key
-    params, values = _read(adata, slot, value)
-    name, found = _groups(adata, params, groupby)
+    params, values = _read_values(adata, slot, value)
+    name, groups = _read_grouping(adata, params, groupby)
     generator = np.random.default_rng(rng)
     order, seed = generator.permutation(adata.n_obs), int(generator.integers(2**31))
     basis = str(params["use_rep"]) if basis is None else basis
-    (place,) = find_coordinates(adata, [basis], dimensions=None, seed=seed)
+    (coordinates,) = find_coordinates(adata, [basis], dimensions=None, seed=seed)
     axes = new_panels(1, 2, width=_WIDTH, height=_HEIGHT)
     left, right = axes[0]
-    _map(left, place, values, value, order)
-    height = max(_HEIGHT, _distributions(right, values, found))
-    if height > _HEIGHT:  # a long list of types is not to stretch the embedding
+    _draw_map(left, coordinates, values, value, order)
+    height = max(_HEIGHT, _draw_distributions(right, values, groups))
+    if height > _HEIGHT:  # a long list of types does not stretch the embedding
         left.set_box_aspect(_HEIGHT / _WIDTH)
         left.set_anchor("N")
     n_undefined = int(np.isnan(values).sum())
@@ -121,8 +121,8 @@ def mixing(
     return left.figure
 
 
-def _read(adata: AnnData, slot: str, value: str) -> tuple[Mapping[str, Any], Floats]:
-    """What `tl.mixing` was given, and the values of the cells, shape (cells,)."""
+def _read_values(adata: AnnData, slot: str, value: str) -> tuple[Mapping[str, Any], Floats]:
+    """Read the parameters of `tl.mixing`, and the values of the cells, shape (cells,)."""
     added = "" if slot == "mixing" else f", key_added={slot!r}"
     record = adata.uns.get(slot)
     params = record.get("params") if isinstance(record, Mapping) else None
@@ -134,18 +134,18 @@ def _read(adata: AnnData, slot: str, value: str) -> tuple[Mapping[str, Any], Flo
         raise KeyError(msg)
     column = f"{slot}_{value}"
     if column not in adata.obs:
-        needs = f", {_NEEDS[value]}=..." if value in _NEEDS else ""
-        found = [other for other in _VALUES if f"{slot}_{other}" in adata.obs]
+        required = f", {_REQUIRED[value]}=..." if value in _REQUIRED else ""
+        present = [other for other in _VALUES if f"{slot}_{other}" in adata.obs]
         msg = (
-            f"value={value!r} is not in adata.obs as {column!r}; values there: {', '.join(found) or 'none'}. "
-            f"Run sbn.tl.mixing(adata, batch_key{needs}{added}) first."
+            f"value={value!r} is not in adata.obs as {column!r}; values there: {', '.join(present) or 'none'}. "
+            f"Run sbn.tl.mixing(adata, batch_key{required}{added}) first."
         )
         raise KeyError(msg)
     return params, adata.obs[column].to_numpy(dtype=float)
 
 
-def _groups(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> tuple[str, pd.Categorical[Any]]:
-    """Groups of the cells and what they are called."""
+def _read_grouping(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> tuple[str, pd.Categorical[Any]]:
+    """Read the groups of the cells and their name."""
     column = groupby or params.get("label_key") or params["batch_key"]
     if isinstance(column, str):
         return column, read_groups(adata, column, parameter="groupby")
@@ -153,12 +153,12 @@ def _groups(adata: AnnData, params: Mapping[str, Any], groupby: str | None) -> t
     return " | ".join(columns), read_batches(adata, columns).as_categorical()
 
 
-def _map(ax: Axes, place: Coordinates, values: Floats, value: str, order: np.ndarray) -> None:
-    """Cells with the colours of their values, and a colour bar."""
+def _draw_map(ax: Axes, coordinates: Coordinates, values: Floats, value: str, order: np.ndarray) -> None:
+    """Draw cells in the colours of their values, and a colour bar."""
     missing = np.isnan(values)
-    tints = mpl.colormaps[_CMAP](np.where(missing, 0, values))
-    tints[missing] = to_rgba(MISSING_COLOR)
-    scatter_cells(ax, place, tints, order=order, behind=missing, size=None)
+    colors = mpl.colormaps[_CMAP](np.where(missing, 0, values))
+    colors[missing] = to_rgba(MISSING_COLOR)
+    scatter_cells(ax, coordinates, colors, order=order, behind=missing, size=None)
     word, meaning = _WORDS[value]
     ax.set_title(f"{word}: {meaning}")
     bar = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
@@ -177,34 +177,34 @@ def _map(ax: Axes, place: Coordinates, values: Floats, value: str, order: np.nda
         )
 
 
-def _distributions(ax: Axes, values: Floats, found: pd.Categorical[Any]) -> float:
-    """Median, quartiles and 5 to 95 % of each group that occurs, best above; the height in inches that its names take."""
-    names = [*map(str, found.categories), "no label"]
-    codes = np.where(found.codes < 0, len(found.categories), found.codes)
+def _draw_distributions(ax: Axes, values: Floats, groups: pd.Categorical[Any]) -> float:
+    """Draw median, quartiles and 5 to 95 % of each group, best on top; returns the height in inches that the names take."""
+    names = [*map(str, groups.categories), "no label"]
+    codes = np.where(groups.codes < 0, len(groups.categories), groups.codes)
     members = [(names[code], values[codes == code]) for code in np.unique(codes)]
-    spread = np.array([_spread(cells) for _, cells in members])
-    order = np.argsort(-spread[:, 2], kind="stable")  # nan is last
+    quantiles = np.array([_quantiles(cells) for _, cells in members])
+    order = np.argsort(-quantiles[:, 2], kind="stable")  # nan is last
     y = np.arange(len(order))
-    low, left, middle, right, high = spread[order].T
+    low, left, middle, right, high = quantiles[order].T
     ax.hlines(y, low, high, color="0.4", linewidth=1)
     ax.barh(y, right - left, left=left, height=0.6, color=_BOX, edgecolor="0.4", linewidth=0.8)
     ax.vlines(middle, y - 0.36, y + 0.36, color="black", linewidth=2)
     for row in np.flatnonzero(np.isnan(middle)).tolist():
         ax.text(0.02, row, "not defined", va="center", fontsize="small", color="0.4")
-    labels = [wrap_name(name, f"({_counted(cells)})") for name, cells in (members[i] for i in order)]
+    labels = [wrap_name(name, f"({_format_count(cells)})") for name, cells in (members[i] for i in order)]
     ax.set_yticks(y, labels, fontsize="small")
     ax.set(xlim=(-0.02, 1.02), ylim=(len(y) - 0.4, -0.6))
     ax.spines[["top", "right"]].set_visible(False)
     return len(labels) * (max(label.count("\n") + 1 for label in labels) * _LINE + _GAP)
 
 
-def _spread(cells: Floats) -> Floats:
-    """5, 25, 50, 75 and 95 % of the cells are below these values; nan if it is defined for none."""
+def _quantiles(cells: Floats) -> Floats:
+    """5, 25, 50, 75 and 95 % quantiles, shape (5,); nan if no cell has a defined value."""
     defined = cells[~np.isnan(cells)]
     return np.quantile(defined, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(defined) else np.full(5, np.nan)
 
 
-def _counted(cells: Floats) -> str:
-    """Number of cells, and for how many of them the value is defined."""
+def _format_count(cells: Floats) -> str:
+    """Format the number of cells, and of those with a defined value."""
     defined = int((~np.isnan(cells)).sum())
     return f"{len(cells):,}" if defined == len(cells) else f"{defined:,} of {len(cells):,}"

@@ -1,4 +1,4 @@
-"""Colours of categories, kept where scanpy keeps them: `uns[f"{key}_colors"]`, in the order of the categories."""
+"""Colours of categories, stored as scanpy stores them: `uns[f"{key}_colors"]`, in the order of the categories."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scbatchnorm._runtime.messages import warn
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# Told apart with any colour vision: Petroff's sequence (arXiv 2107.02270) without its greys, and CARTO's "Safe".
+# Distinguishable with any colour vision: Petroff's sequence (arXiv 2107.02270) without its greys, and CARTO's "Safe".
 _UP_TO_7 = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#92dadd", "#a96b59", "#e76300")
 _UP_TO_12 = (
     "#88ccee", "#cc6677", "#ddcc77", "#117733", "#332288", "#aa4499",
@@ -21,16 +21,16 @@ MISSING_COLOR = "#d3d3d3"
 
 
 def category_colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
-    """Hex colour of each category: those stored in `uns`, or new ones, which are then stored.
+    """Return the hex colour of each category: stored ones, or default ones, which are then stored.
 
-    Stored colours that do not fit are left alone, with a warning, and a view is never written to.
+    Stored colours that do not fit are kept, with a warning. Nothing is written to a view.
     """
     slot = f"{key}_colors"
     if slot not in adata.uns:
-        new = default_colors(n_categories)
+        defaults = default_colors(n_categories)
         if not adata.is_view:
-            adata.uns[slot] = new
-        return new
+            adata.uns[slot] = defaults
+        return defaults
     stored = [str(color) for color in adata.uns[slot]]
     if len(stored) < n_categories or not all(map(is_color_like, stored)):
         msg = (
@@ -43,11 +43,11 @@ def category_colors(adata: AnnData, key: str, n_categories: int) -> list[str]:
 
 
 def default_colors(n_categories: int) -> list[str]:
-    """Colours that all kinds of colour vision tell apart for up to 12 categories, else scanpy's large palettes."""
+    """Return a colour-blind safe palette for up to 12 categories, else one of scanpy's large palettes."""
     for safe in (_UP_TO_7, _UP_TO_12):
         if n_categories <= len(safe):
             return list(safe[:n_categories])
-    from scanpy.plotting import palettes  # seconds of start-up that few categories do not need
+    from scanpy.plotting import palettes  # takes seconds to import
 
     for palette in (palettes.default_20, palettes.default_28, palettes.default_102):
         if n_categories <= len(palette):

@@ -1,4 +1,4 @@
-"""Where in a network batches are apart, and how that went."""
+"""Covariate shift between batches in the layers of a network, and during the training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _WORDS = {
     "variance_shift": "shift of the log-variance",
     "drift": "drift of the mean since the last look (sd)",
 }
-# Batches up to which numbers are legible in the heatmap.
-_MOST_WRITTEN = 12
+# Most batches for which numbers are legible in the heatmap.
+_MAX_WRITTEN = 12
 _PLACES = ("layer", "position", "batch")
 
 
@@ -84,17 +84,17 @@ def statistics(
         if word not in words:
             msg = f"{name} must be one of {', '.join(map(repr, words))}; got {word!r}."
             raise ValueError(msg)
-    table = _table(data, key, over)
+    table = _read_shifts(data, key, over)
     needed = [*_PLACES, value, *(["step"] if over == "training" else [])]
     missing = [column for column in needed if column not in table]
     if missing or not len(table):
         msg = f"data must have rows and the columns {', '.join(needed)}; missing: {', '.join(missing) or 'rows'}."
         raise ValueError(msg)
-    return _lines(table, value, vmax, ax) if over == "training" else _heatmap(table, value, vmax, ax)
+    return _draw_lines(table, value, vmax, ax) if over == "training" else _draw_heatmap(table, value, vmax, ax)
 
 
-def _table(data: AnnData | pd.DataFrame, key: str | None, over: str) -> pd.DataFrame:
-    """The shifts that `data` are or have."""
+def _read_shifts(data: AnnData | pd.DataFrame, key: str | None, over: str) -> pd.DataFrame:
+    """Read or compute the table of shifts of `data`."""
     if isinstance(data, pd.DataFrame):
         if key is not None:
             msg = f"key must be None unless data is annotated data; got {key!r}."
@@ -116,11 +116,11 @@ def _table(data: AnnData | pd.DataFrame, key: str | None, over: str) -> pd.DataF
     return model.shift_history_
 
 
-def _heatmap(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | None) -> Axes:
-    """Places x batches."""
+def _draw_heatmap(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | None) -> Axes:
+    """Heatmap of places x batches."""
     if "step" in table:
         table = table[table["step"] == table["step"].max()]
-    places = _place(table)
+    places = _place_names(table)
     wide = table.assign(place=places).pivot_table(
         index="place", columns="batch", values=value, sort=False, dropna=False
     )
@@ -130,7 +130,7 @@ def _heatmap(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | Non
     ax.set_xticks(range(n_batches), [str(name) for name in wide.columns], rotation=45, ha="right")
     ax.set_yticks(range(n_places), list(wide.index))
     ax.set_xlabel("batch")
-    if n_batches <= _MOST_WRITTEN:
+    if n_batches <= _MAX_WRITTEN:
         middle = image.get_clim()[1] / 2
         for (row, column), number in np.ndenumerate(wide.to_numpy()):
             color = "white" if number > middle else "black"
@@ -139,14 +139,14 @@ def _heatmap(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | Non
     return ax
 
 
-def _lines(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | None) -> Axes:
-    """Step against the mean over batches, one line for each place."""
-    wide = table.assign(place=_place(table)).pivot_table(index="step", columns="place", values=value, sort=False)
+def _draw_lines(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | None) -> Axes:
+    """Mean over batches against the step, a line for each place."""
+    wide = table.assign(place=_place_names(table)).pivot_table(index="step", columns="place", values=value, sort=False)
     ax = new_or_given_axes(ax, width=6.4, height=3.8)
-    tints = default_colors(wide.shape[1])
-    for (place, course), tint in zip(wide.items(), tints, strict=True):
+    colors = default_colors(wide.shape[1])
+    for (place, course), color in zip(wide.items(), colors, strict=True):
         style = "--" if str(place).endswith("before") else "-"
-        ax.plot(wide.index, course, color=tint, linestyle=style, linewidth=1.5, label=str(place))
+        ax.plot(wide.index, course, color=color, linestyle=style, linewidth=1.5, label=str(place))
     ax.set(xlabel="step", ylabel=_WORDS[value])
     ax.set_ylim(0, vmax)
     ax.spines[["top", "right"]].set_visible(False)
@@ -154,7 +154,7 @@ def _lines(table: pd.DataFrame, value: str, vmax: float | None, ax: Axes | None)
     return ax
 
 
-def _place(table: pd.DataFrame) -> pd.Series:
-    """Layer and position in words; what is not a layer has one position only."""
+def _place_names(table: pd.DataFrame) -> pd.Series:
+    """Name of layer and position in each row; `latent`, which is no layer, has one position only."""
     place = table["layer"] + " " + table["position"]
     return place.where(table["layer"] != "latent", "latent")

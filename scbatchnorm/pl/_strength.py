@@ -1,4 +1,4 @@
-"""What each strength of the correction mixes and keeps."""
+"""Scores at each strength of the correction."""
 
 from __future__ import annotations
 

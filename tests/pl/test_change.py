@@ -43,7 +43,11 @@ def legend(ax):
 def test_states(adata):
     left = pl.change(adata).axes[0]
     assert [bar.get_width() for bar in left.patches] == [0.8, 0.4, 0.0]  # type: ignore[attr-defined]
-    assert [to_hex(bar.get_facecolor()) for bar in left.patches] == [_change._FINE, _change._FLAG, _change._FINE]
+    assert [to_hex(bar.get_facecolor()) for bar in left.patches] == [
+        _change._DEFAULT_COLOR,
+        _change._FLAG_COLOR,
+        _change._DEFAULT_COLOR,
+    ]
     assert [label.get_text() for label in left.get_yticklabels()] == ["x: T (1,200)", "x: B (30)", r"y: \$odd\$ (20)"]
     assert left.get_title() == "1 pair of states merged"
     assert legend(left) == ["measured once more", "merged with another", "split"]
