@@ -98,7 +98,7 @@ def write_command_line(app: Sphinx) -> None:
     """A page with what `scbatchnorm COMMAND --help` says, by the parsers themselves."""
     from scbatchnorm.cli import _main
 
-    commands = next(a for a in _main._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    commands = next(a for a in _main.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
     text = ["# Options of the commands", ""]
     for name, parser in commands.choices.items():
         text += [f"## scbatchnorm {name}", "", *_described(parser), ""]

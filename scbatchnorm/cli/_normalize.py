@@ -1,4 +1,4 @@
-"""What `--normalize` does: counts become log-normalised expression, and variable genes are chosen."""
+"""The option `--normalize`: log-normalises counts and selects highly variable genes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ N_TOP_GENES = 2000
 
 
 def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -> None:
-    """Log-normalise counts into `X`, and choose variable genes batch by batch."""
+    """Log-normalise counts into `X`, and select highly variable genes by batch."""
     import numpy as np
     import pandas as pd
     import scanpy as sc
@@ -45,13 +45,13 @@ def log_normalise(source: Source, batch_keys: list[str], *, layer: str | None) -
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     n_top_genes = min(N_TOP_GENES, adata.n_vars)
-    # Chosen on a bare copy: several columns make one batch here, which is no column of the user's.
-    bare = sc.AnnData(
+    # Several columns may be combined into one batch, so that scanpy is given a column of a copy without other annotation.
+    copy = sc.AnnData(
         adata.X, obs=pd.DataFrame({"batch": batches.as_categorical()}, index=adata.obs_names), var=adata.var[[]]
     )
     with warnings.catch_warnings():
-        # Where a batch has fewer expressed genes than asked for, all of them are taken.
+        # If a batch has fewer expressed genes than n_top_genes, all of them are selected.
         warnings.filterwarnings("ignore", message="`n_top_genes`")
-        chosen = sc.pp.highly_variable_genes(bare, n_top_genes=n_top_genes, batch_key="batch", inplace=False)
-    adata.var["highly_variable"] = chosen["highly_variable"].to_numpy()
+        selected = sc.pp.highly_variable_genes(copy, n_top_genes=n_top_genes, batch_key="batch", inplace=False)
+    adata.var["highly_variable"] = selected["highly_variable"].to_numpy()
     logger.info("log-normalised, %d variable genes chosen", int(adata.var["highly_variable"].sum()))

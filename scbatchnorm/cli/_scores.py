@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_WIDTH = 120  # where there is no terminal
+_WIDTH = 120  # without a terminal
 _GAP = "  "
 
 
 @dataclass(frozen=True)
 class _Column:
-    """Lines of a heading, and what is below."""
+    """Lines of a heading, and the values below it."""
 
     heading: list[str]
     values: list[str]
 
 
-def as_text(table: pd.DataFrame) -> str:
-    """A result of metrics.evaluate with how to read it, as wide as the terminal at most."""
-    lines = _by_label(table) if table.index.nlevels > 1 else _overall(table)
-    return "\n".join([*lines, "", *_legend(table), *_notes(table)])
+def format_scores(table: pd.DataFrame) -> str:
+    """Format a result of metrics.evaluate with explanations, at most as wide as the terminal."""
+    lines = _format_labels(table) if table.index.nlevels > 1 else _format_overall(table)
+    return "\n".join([*lines, "", *_explanations(table), *_reasons(table)])
 
 
-def _overall(table: pd.DataFrame) -> list[str]:
+def _format_overall(table: pd.DataFrame) -> list[str]:
     """A column for each representation, a row for each score, below the aggregate that it enters."""
     labels: list[str] = []
     titles: list[str] = []
@@ -47,35 +47,37 @@ def _overall(table: pd.DataFrame) -> list[str]:
         labels.append(TOTAL)
         titles.append(TOTAL)
     columns = [
-        _Column(_heading(str(name), str(row["kind"])), [_value(row, title) for title in titles])
+        _Column(_heading_lines(str(name), str(row["kind"])), [_format_value(row, title) for title in titles])
         for name, row in table.iterrows()
     ]
-    return _grid(labels, columns)
+    return _format_grid(labels, columns)
 
 
-def _heading(name: str, kind: str) -> list[str]:
+def _heading_lines(name: str, kind: str) -> list[str]:
     """Representation, and which control it is."""
     if kind == "shuffled":
         return name.rsplit(", ", 1)
     return [name, "" if kind == "representation" else kind]
 
 
-def _by_label(table: pd.DataFrame) -> list[str]:
+def _format_labels(table: pd.DataFrame) -> list[str]:
     """For each representation a row for each label, a column for each score."""
     lines: list[str] = []
     for name in table.index.unique(level=0):
         rows = table.loc[name]
         titles = [metric.title for metric in CATALOGUE if metric.title in rows]
         columns = [_Column([count], [str(value) for value in rows[count]]) for count in ("cells", "batches")]
-        columns += [_Column(title.split(), [_value(row, title) for _, row in rows.iterrows()]) for title in titles]
+        columns += [
+            _Column(title.split(), [_format_value(row, title) for _, row in rows.iterrows()]) for title in titles
+        ]
         kind = rows["kind"].iloc[0]
         heading = f"{name} ({kind})" if kind == "unintegrated" else str(name)
-        lines += [*([""] if lines else []), heading, *_grid([f"  {label}" for label in rows.index], columns)]
+        lines += [*([""] if lines else []), heading, *_format_grid([f"  {label}" for label in rows.index], columns)]
     return lines
 
 
-def _value(row: pd.Series, title: str) -> str:
-    """Three digits, and how far the interval reaches."""
+def _format_value(row: pd.Series, title: str) -> str:
+    """Format a score with three digits, and how far its interval reaches."""
     if title not in row:
         return ""
     value = row[title]
@@ -86,36 +88,38 @@ def _value(row: pd.Series, title: str) -> str:
     return f"{round(value, 3) + 0.0:.3f}{reach}"  # no -0.000
 
 
-def _grid(labels: Sequence[str], columns: Sequence[_Column]) -> list[str]:
-    """Labels and columns, in blocks below each other where they are too wide together."""
-    room = shutil.get_terminal_size((_WIDTH, 24)).columns
-    first = max(map(len, labels))
+def _format_grid(labels: Sequence[str], columns: Sequence[_Column]) -> list[str]:
+    """Format labels and columns, in several blocks if they are too wide for one."""
+    terminal_width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    label_width = max(map(len, labels))
     widths = [max(map(len, [*column.heading, *column.values])) for column in columns]
     lines: list[str] = []
     block: list[int] = []
     for number, width in enumerate(widths):
-        if block and first + sum(widths[i] + len(_GAP) for i in block) + len(_GAP) + width > room:
-            lines += [*_block(labels, [columns[i] for i in block], [widths[i] for i in block], first), ""]
+        if block and label_width + sum(widths[i] + len(_GAP) for i in block) + len(_GAP) + width > terminal_width:
+            lines += [*_format_block(labels, [columns[i] for i in block], [widths[i] for i in block], label_width), ""]
             block = []
         block.append(number)
-    return [*lines, *_block(labels, [columns[i] for i in block], [widths[i] for i in block], first)]
+    return [*lines, *_format_block(labels, [columns[i] for i in block], [widths[i] for i in block], label_width)]
 
 
-def _block(labels: Sequence[str], columns: Sequence[_Column], widths: Sequence[int], first: int) -> list[str]:
+def _format_block(
+    labels: Sequence[str], columns: Sequence[_Column], widths: Sequence[int], label_width: int
+) -> list[str]:
     height = max(len(column.heading) for column in columns)
     headings = [[""] * (height - len(column.heading)) + column.heading for column in columns]
     rows = [["", *line] for line in zip(*headings, strict=True) if any(line)]
     rows += [list(row) for row in zip(labels, *(column.values for column in columns), strict=True)]
     return [
         _GAP.join(
-            [label.ljust(first), *(text.rjust(width) for text, width in zip(cells, widths, strict=True))]
+            [label.ljust(label_width), *(text.rjust(width) for text, width in zip(cells, widths, strict=True))]
         ).rstrip()
         for label, *cells in rows
     ]
 
 
-def _legend(table: pd.DataFrame) -> list[str]:
-    """How to read it, as far as there is something to say."""
+def _explanations(table: pd.DataFrame) -> list[str]:
+    """Explain symbols and controls that the table has."""
     titles = [name for name in (*(metric.title for metric in CATALOGUE), *AGGREGATES) if name in table]
     lines = ["0: worst, 1: best."]
     if any(f"{title} low" in table for title in titles):
@@ -134,8 +138,8 @@ def _legend(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _notes(table: pd.DataFrame) -> list[str]:
-    """Why values are missing; what several rows share stands once."""
+def _reasons(table: pd.DataFrame) -> list[str]:
+    """Reasons for missing values; a reason that several rows share stands once."""
     if "notes" not in table:
         return []
     notes = table["notes"]

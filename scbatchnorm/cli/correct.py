@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scbatchnorm.cli import _files, _options
+from scbatchnorm.cli._files import ANNDATA_SUFFIXES, check_source, check_target, read_anndata, write_anndata
+from scbatchnorm.cli._options import add_input, add_key, add_output, add_overwrite
 
 if TYPE_CHECKING:
     import argparse
@@ -19,9 +19,9 @@ DESCRIPTION = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is corrected, how, and where it is written."""
-    parser.add_argument("input", type=Path, help="integrated file, .h5ad or .zarr")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, .h5ad or .zarr")
+    """Integrated file, parameters of the correction, and output."""
+    add_input(parser, "integrated file")
+    add_output(parser)
     parser.add_argument(
         "--target", default="average", metavar="BATCH",
         help="batch in which all cells are to be seen, or average (default: %(default)s)",
@@ -34,20 +34,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=float, metavar="T",
         help="set corrected values below T to 0 and write the layer sparse (default: dense)",
     )  # fmt: skip
-    parser.add_argument("--key", metavar="KEY", help="which integration: its --key-added")
+    add_key(parser)
     parser.add_argument("--key-added", metavar="KEY", help="write to layers[KEY] and uns[KEY_correct]")
-    _options.add_overwrite(parser)
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Correct what is in the file, and write it with the layer."""
-    _files.check_source(args.input)
-    _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
+    """Correct the expression of the file, and write the file with the layer."""
+    check_source(args.input)
+    check_target("-o/--output", args.output, ANNDATA_SUFFIXES, overwrite=args.overwrite)
     start = time.perf_counter()
     from scbatchnorm import tl
     from scbatchnorm._data.adata import Keys
 
-    adata = _files.read(args.input)
+    adata = read_anndata(args.input)
     tl.correct(
         adata,
         target=args.target,
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     )
     layer = Keys.of(args.key_added).uns
     record = adata.uns[f"{layer}_correct"]
-    _files.write(adata, args.output)
+    write_anndata(adata, args.output)
     print(f"strength {record['strength']['value']:.2f}: {record['strength']['reason']}")
     what = f"{record['n_genes']} of {adata.n_vars} genes corrected"
     if not record["n_genes"]:

@@ -7,7 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scbatchnorm._runtime.atomic_files import replace_atomically
-from scbatchnorm.cli import _files, _options
+from scbatchnorm.cli._files import (
+    ANNDATA_SUFFIXES,
+    FIGURE_SUFFIXES,
+    SEPARATORS,
+    check_source,
+    check_targets,
+    read_anndata,
+    write_anndata,
+)
+from scbatchnorm.cli._options import (
+    add_batch_key,
+    add_control_gene,
+    add_figure,
+    add_input,
+    add_key,
+    add_label_key,
+    add_overwrite,
+    add_seed,
+    add_unintegrated,
+    one_or_all,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -21,26 +41,18 @@ DESCRIPTION = (
     "Say, without cell types, what an integration merged, split and changed: inside each batch, where there is no batch "
     "effect to remove. The yardstick is what a second measurement of the same cells would do."
 )
-_TABLES = (".csv", ".tsv")
-_FIGURES = (".png", ".pdf", ".svg")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is judged, by what, and where it is written."""
-    parser.add_argument("input", type=Path, help="integrated file, .h5ad or .zarr")
-    _options.add_batch_key(parser)
-    parser.add_argument("--key", metavar="KEY", help="which integration of scbatchnorm: its key_added")
+    """Integration, parameters of the diagnosis, and outputs."""
+    add_input(parser, "integrated file")
+    add_batch_key(parser)
+    add_key(parser, where=" of scbatchnorm")
     parser.add_argument("--rep", metavar="KEY", help="embedding of another tool in obsm, to judge instead")
-    parser.add_argument("--label-key", metavar="COLUMN", help="column of obs with the cell type, only to name clusters")
-    parser.add_argument(
-        "--unintegrated", default="X_pca", metavar="KEY",
-        help="principal components before integration, in obsm (default: %(default)s)",
-    )  # fmt: skip
+    add_label_key(parser, use=", only to name clusters")
+    add_unintegrated(parser)
     parser.add_argument("--layer", metavar="KEY", help="with --rep: layer with log-normalised expression")
-    parser.add_argument(
-        "--control-gene", action="append", default=[], metavar="GENE",
-        help="gene whose differences between cells of a batch should stay; give it again for more",
-    )  # fmt: skip
+    add_control_gene(parser)
     parser.add_argument(
         "--calibrate", action="store_true",
         help="also integrate the largest batches, split at random in two, and say what is found there",
@@ -49,21 +61,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="write the data with the findings, .h5ad or .zarr"
     )
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the clusters, .csv or .tsv")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the findings, .png, .pdf or .svg")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    _options.add_overwrite(parser)
+    add_figure(parser, "the findings")
+    add_seed(parser)
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Diagnose, print what was found, and write it."""
-    _check(args)
+    """Diagnose, print the result, and write it."""
+    _check_files(args)
     start = time.perf_counter()
     from scbatchnorm import tl
 
-    adata = _files.read(args.input)
-    found = tl.diagnose(
+    adata = read_anndata(args.input)
+    diagnosis = tl.diagnose(
         adata,
-        _options.one_or_all(args.batch_key),
+        one_or_all(args.batch_key),
         label_key=args.label_key,
         key=args.key,
         use_rep=args.rep,
@@ -73,41 +85,39 @@ def run(args: argparse.Namespace) -> int:
         calibrate=args.calibrate,
         rng=args.seed,
     )
-    print(found)
+    print(diagnosis)
     print()
-    _write(adata, found, args)
+    _write(adata, diagnosis, args)
     print(f"{time.perf_counter() - start:.0f} s in all")
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check_files(args: argparse.Namespace) -> None:
     """Raise before anything is computed if reading or writing is bound to fail."""
-    _files.check_source(args.input)
-    targets = (
-        ("-o/--output", args.output, _files.ANNDATA),
-        ("--table", args.table, _TABLES),
-        ("--figure", args.figure, _FIGURES),
-    )
-    for name, path, suffixes in targets:
-        if path is not None:
-            _files.check_target(name, path, suffixes, overwrite=args.overwrite)
+    check_source(args.input)
+    targets = [
+        ("-o/--output", args.output, ANNDATA_SUFFIXES),
+        ("--table", args.table, tuple(SEPARATORS)),
+        ("--figure", args.figure, FIGURE_SUFFIXES),
+    ]
+    check_targets(targets, overwrite=args.overwrite)
 
 
-def _write(adata: AnnData, found: Diagnosis, args: argparse.Namespace) -> None:
-    """Both small files or none, and the data."""
-    wanted = {
+def _write(adata: AnnData, diagnosis: Diagnosis, args: argparse.Namespace) -> None:
+    """Write both small files or none, and the data."""
+    outputs = {
         path: what for path, what in ((args.table, "the clusters"), (args.figure, "their picture")) if path is not None
     }
-    with replace_atomically(*wanted) as beside:
+    with replace_atomically(*outputs) as beside:
         for new in beside:
-            if new.suffix in _TABLES:
-                found.states.to_csv(new, sep="," if new.suffix == ".csv" else "\t")
+            if new.suffix in SEPARATORS:
+                diagnosis.states.to_csv(new, sep=SEPARATORS[new.suffix])
             else:
                 from scbatchnorm import pl
 
                 pl.change(adata).savefig(new, dpi=200)
     if args.output is not None:
-        _files.write(adata, args.output)
-        wanted[args.output] = "the data with the findings"
-    for path, what in wanted.items():
+        write_anndata(adata, args.output)
+        outputs[args.output] = "the data with the findings"
+    for path, what in outputs.items():
         print(f"wrote {path}: {what}")

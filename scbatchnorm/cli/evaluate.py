@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scbatchnorm._runtime.atomic_files import replace_atomically
-from scbatchnorm.cli import _files, _options
+from scbatchnorm.cli._files import FIGURE_SUFFIXES, SEPARATORS, check_source, check_targets, read_cells
+from scbatchnorm.cli._options import (
+    add_batch_key,
+    add_figure,
+    add_input,
+    add_label_key,
+    add_overwrite,
+    add_seed,
+    one_or_all,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -20,30 +29,25 @@ DESCRIPTION = (
     "Score representations of the same cells: how well batches are mixed and how well cell types are kept, each from "
     "0 to 1, 1 is best, with 95 % intervals. Only the annotation of cells and the representations are read."
 )
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_FIGURES = (".png", ".pdf", ".svg")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is scored, how, and where it is written."""
-    parser.add_argument("input", type=Path, help="file with the representations in obsm, .h5ad or .zarr")
+    """Representations, parameters of the scores, and outputs."""
+    add_input(parser, "file with the representations in obsm")
     parser.add_argument(
         "--rep", action="append", required=True, metavar="KEY",
         help="representation in obsm to score; give it again to compare",
     )  # fmt: skip
-    _options.add_batch_key(parser)
-    parser.add_argument(
-        "--label-key", metavar="COLUMN",
-        help="column of obs with the cell type; without it only scores that need none",
-    )  # fmt: skip
+    add_batch_key(parser)
+    add_label_key(parser, use="; without it only scores that need none")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the scores, .csv or .tsv")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the scores, .png, .pdf or .svg")
+    add_figure(parser, "the scores")
     parser.add_argument(
         "--unintegrated", default="X_pca", metavar="KEY",
         help="representation before integration, to compare with, or none to do without (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--metrics", type=_metrics, default="default", metavar="NAMES",
+        "--metrics", type=_parse_metrics, default="default", metavar="NAMES",
         help="default, all, or names such as ilisi,clisi,kbet; an unknown name lists all (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -58,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="samples of the cells for the intervals, 0 for none (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-cells", type=_max_cells, default=100_000, metavar="N",
+        "--max-cells", type=_parse_max_cells, default=100_000, metavar="N",
         help="cells above which some metrics are computed on a sample of so many, or none for all cells "
         "(default: %(default)s)",
     )  # fmt: skip
@@ -67,25 +71,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="scib: as scib-metrics computes them, to compare with published scores (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--jobs", type=int, metavar="N", help="threads (default: usually all cores)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    _options.add_overwrite(parser)
+    add_seed(parser)
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score the representations, print the table, and write it and its picture."""
-    _check(args)
+    _check_files(args)
     start = time.perf_counter()
     from scbatchnorm import metrics
-    from scbatchnorm.cli import _scores
+    from scbatchnorm.cli._scores import format_scores
 
     unintegrated = None if args.unintegrated == "none" else args.unintegrated
     keys = {key: f"--rep {key}" for key in args.rep}
     if unintegrated is not None:
         keys.setdefault(unintegrated, f"--unintegrated {unintegrated} (give 'none' to do without)")
     table = metrics.evaluate(
-        _files.read_cells(args.input, keys),
+        read_cells(args.input, keys),
         args.rep,
-        batch_key=_options.one_or_all(args.batch_key),
+        batch_key=one_or_all(args.batch_key),
         label_key=args.label_key,
         unintegrated=unintegrated,
         metrics=args.metrics,
@@ -97,40 +101,38 @@ def run(args: argparse.Namespace) -> int:
         n_jobs=args.jobs,
         rng=args.seed,
     )
-    print(_scores.as_text(table))
+    print(format_scores(table))
     print()
     _write(table, args.output, args.figure)
     print(f"{time.perf_counter() - start:.0f} s in all")
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check_files(args: argparse.Namespace) -> None:
     """Raise before anything is computed if reading or writing is bound to fail."""
-    _files.check_source(args.input)
-    for name, path, suffixes in (("-o/--output", args.output, tuple(_SEPARATORS)), ("--figure", args.figure, _FIGURES)):
-        if path is not None:
-            _files.check_target(name, path, suffixes, overwrite=args.overwrite)
+    check_source(args.input)
+    targets = [("-o/--output", args.output, tuple(SEPARATORS)), ("--figure", args.figure, FIGURE_SUFFIXES)]
+    check_targets(targets, overwrite=args.overwrite)
 
 
 def _write(table: pd.DataFrame, output: Path | None, figure: Path | None) -> None:
-    """Both files or none."""
+    """Write both files or none."""
     from scbatchnorm import pl
 
-    wanted = {path: what for path, what in ((output, "the scores"), (figure, "their picture")) if path is not None}
-    with replace_atomically(*wanted) as beside:
+    outputs = {path: what for path, what in ((output, "the scores"), (figure, "their picture")) if path is not None}
+    with replace_atomically(*outputs) as beside:
         for new in beside:
-            if new.suffix in _SEPARATORS:
-                table.to_csv(new, sep=_SEPARATORS[new.suffix])
+            if new.suffix in SEPARATORS:
+                table.to_csv(new, sep=SEPARATORS[new.suffix])
             else:
-                # A new figure is no part of another one.
                 pl.scores(table).figure.savefig(new, dpi=200)  # type: ignore[union-attr]
-    for path, what in wanted.items():
+    for path, what in outputs.items():
         print(f"wrote {path}: {what}")
 
 
-def _max_cells(text: str) -> int | None:
+def _parse_max_cells(text: str) -> int | None:
     return None if text == "none" else int(text)
 
 
-def _metrics(text: str) -> str | Sequence[str]:
+def _parse_metrics(text: str) -> str | Sequence[str]:
     return text if text in {"default", "all"} else [name.strip() for name in text.split(",")]

@@ -8,33 +8,45 @@ from pathlib import Path
 from typing import Any
 
 from scbatchnorm._runtime.atomic_files import check_output_path
-from scbatchnorm.cli import _files, _normalize, _options, _source
+from scbatchnorm.cli._files import ANNDATA_SUFFIXES, check_apart, check_source, check_target, report_damage
+from scbatchnorm.cli._normalize import N_TOP_GENES, log_normalise
+from scbatchnorm.cli._options import (
+    add_batch_key,
+    add_input,
+    add_layer,
+    add_lazy,
+    add_output,
+    add_overwrite,
+    add_seed,
+    one_or_all,
+)
+from scbatchnorm.cli._source import Source, connect_cluster, read_source
 
 HELP = "write a harmonised embedding into an .h5ad or .zarr file"
 DESCRIPTION = "Write a harmonised embedding, obsm['X_scbatchnorm'], into a copy of an AnnData file."
-# Options that make no sense together, and why.
+# Options that exclude each other, and why.
 _EXCLUSIVE = (
     ("--normalize", "--use-rep", "a representation is not normalised"),
-    ("--scheduler", "--no-lazy", "what is in memory is not read by others"),
+    ("--scheduler", "--no-lazy", "what is in memory is not read by model_parameters"),
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is integrated, how, and where it is written."""
-    parser.add_argument("input", type=Path, help="file with log-normalised expression, .h5ad or .zarr")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, .h5ad or .zarr")
-    _options.add_batch_key(parser)
-    parser.add_argument("--layer", help="layer to use instead of X")
+    """Input, parameters of the integration, and output."""
+    add_input(parser, "file with log-normalised expression")
+    add_output(parser)
+    add_batch_key(parser)
+    add_layer(parser)
     parser.add_argument("--use-rep", metavar="KEY", help="representation in obsm to use instead of expression")
     parser.add_argument(
         "--normalize", action="store_true",
-        help=f"the input is counts: log-normalise it (counts are kept as a layer) and choose {_normalize.N_TOP_GENES} variable genes",
+        help=f"the input is counts: log-normalise it (counts are kept as a layer) and choose {N_TOP_GENES} variable genes",
     )  # fmt: skip
     parser.add_argument(
-        "--strength", type=_strength, default="auto", metavar="S",
+        "--strength", type=_parse_strength, default="auto", metavar="S",
         help="how much is corrected, 0 to 1 (default: auto, by the data), or several with commas: see pp.integrate",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    add_seed(parser)
     parser.add_argument("--device", default="auto", help="torch device, such as cpu or cuda (default: %(default)s)")
     parser.add_argument("--key-added", metavar="KEY", help="write to obsm[KEY], varm[KEY] and uns[KEY]")
     parser.add_argument(
@@ -51,39 +63,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers read the blocks, such as tcp://host:8786"
     )
-    _options.add_lazy(parser)
-    _options.add_overwrite(parser)
+    add_lazy(parser)
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Integrate what is in the file, and write it with the embedding."""
-    _files.check_source(args.input)
-    _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
-    _files.check_apart(args.input, args.output)
-    _check(args)
+    """Integrate the cells of the file, and write the file with the embedding."""
+    check_source(args.input)
+    check_target("-o/--output", args.output, ANNDATA_SUFFIXES, overwrite=args.overwrite)
+    check_apart(args.input, args.output)
+    _check_options(args)
     if args.save_model is not None:
         check_output_path("--save-model", args.save_model, overwrite=args.overwrite, hint="--overwrite")
     start = time.perf_counter()
     from scbatchnorm import BatchNormAutoencoder, pp
     from scbatchnorm._data.adata import Keys
 
-    how = _how(args)
-    with _source.cluster(args.scheduler):
-        source = _read(args)
+    fit_parameters = _fit_parameters(args)
+    with connect_cluster(args.scheduler):
+        source = _read_input(args)
         adata = source.adata
-        with _files.undamaged(args.input):
+        with report_damage(args.input):
             pp.integrate(
                 adata,
-                _options.one_or_all(args.batch_key),
+                one_or_all(args.batch_key),
                 layer=None if args.normalize else args.layer,
                 use_rep=args.use_rep,
-                **how,
+                **fit_parameters,
                 key_added=args.key_added,
             )
     keys = Keys.of(args.key_added)
     record = adata.uns[keys.uns]
     if record["stopped"] == "interrupted":
-        # Training keeps what it has so far when interrupted; from here nobody can judge whether that is enough.
+        # An interrupted training keeps its weights, but here nobody can judge whether they are good enough.
         raise KeyboardInterrupt(*[f"the same command goes on from {file}" for file in [args.checkpoint] if file])
     if args.save_model is not None:
         BatchNormAutoencoder.from_anndata(adata, key=keys.uns).save(args.save_model, overwrite=args.overwrite)
@@ -100,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise where options exclude each other."""
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise if options exclude each other."""
     given = {"--use-rep": args.use_rep is not None, "--lazy": args.lazy, "--no-lazy": args.lazy is False}
     given |= {"--normalize": args.normalize, "--scheduler": args.scheduler is not None}
     for one, other, reason in _EXCLUSIVE:
@@ -117,11 +129,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(msg)
 
 
-def _how(args: argparse.Namespace) -> dict[str, Any]:
-    """Parameters of the fit: on a model where there are some that only a model has."""
+def _fit_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of the fit for pp.integrate; as a model if some are parameters of the model only."""
     options = {"strength": args.strength, "rng": args.seed, "device": args.device}
-    others = {"checkpoint": args.checkpoint, "max_cells_fit": args.max_cells_fit}
-    given = {name: value for name, value in others.items() if value is not None}
+    model_parameters = {"checkpoint": args.checkpoint, "max_cells_fit": args.max_cells_fit}
+    given = {name: value for name, value in model_parameters.items() if value is not None}
     if not given:
         return options
     from scbatchnorm import BatchNormAutoencoder
@@ -129,9 +141,9 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
     return {"model": BatchNormAutoencoder(**options, **given)}
 
 
-def _read(args: argparse.Namespace) -> _source.Source:
-    """The input, log-normalised; blocks of it where there is a cluster to read them."""
-    source = _source.read(
+def _read_input(args: argparse.Namespace) -> Source:
+    """Read the input, in blocks if a cluster reads them, and log-normalise it if asked to."""
+    source = read_source(
         args.input,
         args.output,
         lazy=True if args.scheduler is not None else args.lazy,
@@ -141,11 +153,11 @@ def _read(args: argparse.Namespace) -> _source.Source:
         whole=args.normalize,
     )
     if args.normalize:
-        _normalize.log_normalise(source, args.batch_key, layer=args.layer)
+        log_normalise(source, args.batch_key, layer=args.layer)
     return source
 
 
-def _strength(text: str) -> float | list[float] | str:
+def _parse_strength(text: str) -> float | list[float] | str:
     if text == "auto":
         return text
     try:

@@ -6,7 +6,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scbatchnorm.cli import _files, _options
+from scbatchnorm.cli._files import ANNDATA_SUFFIXES, check_source, check_target, read_anndata, write_anndata
+from scbatchnorm.cli._options import (
+    add_batch_key,
+    add_input,
+    add_key,
+    add_layer,
+    add_output,
+    add_overwrite,
+    add_seed,
+    one_or_all,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -21,19 +31,16 @@ DESCRIPTION = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is mapped onto what, how, and where it is written."""
-    parser.add_argument("input", type=Path, help="file with new cells, log-normalised, .h5ad or .zarr")
+    """New cells, reference, parameters of the mapping, and output."""
+    add_input(parser, "file with new cells, log-normalised")
     parser.add_argument(
         "--reference",
         type=Path,
         required=True,
         help="integrated file, .h5ad or .zarr, or a saved model; it is not changed",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, .h5ad or .zarr")
-    parser.add_argument(
-        "--batch-key", action="append", metavar="COLUMN",
-        help="column of obs with the batch of the new cells; give it again to combine columns (default: they are one batch)",
-    )  # fmt: skip
+    add_output(parser)
+    add_batch_key(parser, default="all new cells are one batch")
     parser.add_argument(
         "--label-key", action="append", default=[], metavar="COLUMN",
         help="column of the reference's obs to transfer; give it again for several",
@@ -46,29 +53,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=("frozen", "recalibrate"), default="frozen",
         help="statistics of the normalisation: of the reference, or of it and the new cells (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--layer", help="layer to use instead of X")
+    add_layer(parser)
     parser.add_argument("--use-rep", metavar="KEY", help="representation in obsm, for a reference integrated from one")
-    parser.add_argument("--key", metavar="KEY", help="which integration of the reference: its --key-added")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    add_key(parser, where=" of the reference")
+    add_seed(parser)
     parser.add_argument(
         "--key-added", metavar="KEY", help="write to obsm[KEY], uns[KEY] and columns of obs that begin with it"
     )
-    _options.add_overwrite(parser)
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Map what is in the file, and write it with the embedding."""
-    _files.check_source(args.input)
-    _files.check_target("-o/--output", args.output, _files.ANNDATA, overwrite=args.overwrite)
+    """Map the cells of the file, and write the file with the embedding."""
+    check_source(args.input)
+    check_target("-o/--output", args.output, ANNDATA_SUFFIXES, overwrite=args.overwrite)
     start = time.perf_counter()
     from scbatchnorm import tl
     from scbatchnorm._data.adata import Keys
 
-    query = _files.read(args.input)
+    query = read_anndata(args.input)
     tl.map_query(
         query,
         args.reference,
-        batch_key=None if args.batch_key is None else _options.one_or_all(args.batch_key),
+        batch_key=None if args.batch_key is None else one_or_all(args.batch_key),
         label_keys=args.label_key,
         known_batches=args.known_batch,
         mode=args.mode,
@@ -78,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
         rng=args.seed,
         key_added=args.key_added,
     )
-    _files.write(query, args.output)
+    write_anndata(query, args.output)
     keys = Keys.of(args.key_added)
-    _tell(query, keys.uns, args)
+    _print_summary(query, keys.uns, args)
     n_cells, n_components = query.obsm[keys.obsm].shape
     print(
         f"wrote {args.output}: obsm[{keys.obsm!r}], {n_cells} cells x {n_components} components, {time.perf_counter() - start:.0f} s"
@@ -88,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(query: AnnData, key: str, args: argparse.Namespace) -> None:
-    """What was found, in a few lines."""
+def _print_summary(query: AnnData, key: str, args: argparse.Namespace) -> None:
+    """Print a summary of the mapping."""
     record = query.uns[key]
     genes = record["genes"]
     print(f"{genes['n_found']} of the reference's {genes['n_wanted']} features found")

@@ -24,7 +24,7 @@ def test_read_cells(adata, tmp_path, suffix):
     with ad.settings.override(allow_write_nullable_strings=True):
         adata.write_h5ad(path) if suffix == "h5ad" else adata.write_zarr(path)
     found = _files.read_cells(path, dict.fromkeys(("dense", "sparse", "frame"), ""))
-    pd.testing.assert_frame_equal(found.obs, _files.read(path).obs)
+    pd.testing.assert_frame_equal(found.obs, _files.read_anndata(path).obs)
     assert list(found.obsm) == ["dense", "sparse", "frame"]
     np.testing.assert_array_equal(found.obsm["dense"], adata.obsm["dense"])
     np.testing.assert_array_equal(found.obsm["sparse"].toarray(), adata.obsm["dense"])
@@ -54,7 +54,7 @@ def test_missing_representations_are_called_as_the_user_called_them(adata, tmp_p
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-@pytest.mark.parametrize("read", [_files.read, lambda path: _files.read_cells(path, {})], ids=["all", "cells"])
+@pytest.mark.parametrize("read", [_files.read_anndata, lambda path: _files.read_cells(path, {})], ids=["all", "cells"])
 def test_what_is_no_anndata(tmp_path, read, suffix):
     import zarr
 
@@ -73,7 +73,7 @@ def test_check_target(tmp_path, monkeypatch):
     folder = tmp_path / "out.h5ad"
     folder.mkdir()
     with pytest.raises(IsADirectoryError, match="-o must be a file; .*out.h5ad is a folder"):
-        _files.check_target("-o", folder, _files.ANNDATA, overwrite=True)
+        _files.check_target("-o", folder, _files.ANNDATA_SUFFIXES, overwrite=True)
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(PermissionError, match=f"the folder of -o cannot be written to: {tmp_path}"):
-        _files.check_target("-o", tmp_path / "new.h5ad", _files.ANNDATA, overwrite=True)
+        _files.check_target("-o", tmp_path / "new.h5ad", _files.ANNDATA_SUFFIXES, overwrite=True)

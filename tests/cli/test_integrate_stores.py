@@ -18,7 +18,7 @@ from scbatchnorm._data.store_read import count_expression_bytes
 from scbatchnorm._method.training.trainer import Trainer
 from scbatchnorm._persistence import checkpoint as _checkpoint
 from scbatchnorm._persistence.container import write_container
-from scbatchnorm.cli import _memory, _source
+from scbatchnorm.cli import _source
 from tests.cli.conftest import run
 from tests.helpers.chunks import a_chunk
 
@@ -93,15 +93,15 @@ def test_lazily_where_memory_is_short(stores, tmp_path, capsys, monkeypatch):
     with h5py.File(stores["h5ad"]) as root:
         size = count_expression_bytes(root)
     for available, lazily in [(4 * size, False), (4 * size - 1, True), (None, False)]:
-        monkeypatch.setattr(_memory, "available", lambda available=available: available)
+        monkeypatch.setattr(_source, "available_memory", lambda available=available: available)
         assert integrate(stores["h5ad"], tmp_path / "out.h5ad", "-v", "--overwrite", "--strength", "0") == 0
         assert ("expression stays in" in capsys.readouterr().err) is lazily
     # What can only be had as a whole may take all of it.
     options = ("--layer", "by gene", "-v", "--overwrite", "--strength", "0")
-    monkeypatch.setattr(_memory, "available", lambda: size)
+    monkeypatch.setattr(_source, "available_memory", lambda: size)
     assert integrate(stores["h5ad"], tmp_path / "out.h5ad", *options) == 0
     assert "expression stays in" not in capsys.readouterr().err
-    monkeypatch.setattr(_memory, "available", lambda: size - 1)
+    monkeypatch.setattr(_source, "available_memory", lambda: size - 1)
     assert integrate(stores["h5ad"], tmp_path / "out.h5ad", *options) == 2
     assert "is stored gene by gene (CSC): cells cannot be read from it block by block" in capsys.readouterr().err
 
@@ -277,7 +277,7 @@ def test_scheduler(stores, tmp_path, capsys):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere"])
 def test_no_scheduler(stores, tmp_path, capsys, monkeypatch, address):
-    monkeypatch.setattr(_source, "_ANSWER", 0.2)
+    monkeypatch.setattr(_source, "_TIMEOUT", 0.2)
     assert integrate(stores["h5ad"], tmp_path / "out.zarr", "--scheduler", address) == 2
     assert (
         f"--scheduler must be the address of a Dask scheduler, such as tcp://host:8786; {address} does not answer"

@@ -66,7 +66,7 @@ sys.exit(f"imported {sorted(heavy)}" if heavy else 0)
 """
 
 
-@pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in _main._COMMANDS), ("fly",)])
+@pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in _main.COMMANDS), ("fly",)])
 def test_help_and_wrong_options_answer_at_once(arguments):
     done = run_python("-c", LIGHT, *arguments)
     assert done.returncode == 0, done.stderr

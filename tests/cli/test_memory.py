@@ -20,9 +20,9 @@ def system(tmp_path, monkeypatch):
 
 
 def test_of_the_machine(system):
-    assert _memory.available() == 8_192_000_000
+    assert _memory.available_memory() == 8_192_000_000
     (system / "proc" / "meminfo").unlink()
-    assert (_memory.available() or 0) > 1_000_000_000, "all memory, where the system says no more"
+    assert (_memory.available_memory() or 0) > 1_000_000_000, "all memory, where the system says no more"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_of_groups(system, line, place, names):
     (group / limit).write_text("1000\n")
     (group / used).write_text("700\n")
     (group / "memory.stat").write_text(f"anon 300\n{cached} 400\n")
-    assert _memory.available() == 700
+    assert _memory.available_memory() == 700
     (group / limit).write_text("max\n")
-    assert _memory.available() == 8_192_000_000
+    assert _memory.available_memory() == 8_192_000_000

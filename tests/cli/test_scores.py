@@ -33,7 +33,7 @@ def table() -> pd.DataFrame:
 
 
 def test_overall(table):
-    assert _scores.as_text(table).splitlines() == [
+    assert _scores.format_scores(table).splitlines() == [
         "                            X_a          X_pca               X_a",
         "                                  unintegrated  batches shuffled",
         "Bio conservation          0.400          0.500             0.600",
@@ -54,7 +54,7 @@ def test_overall(table):
 
 
 def test_only_what_occurs_is_explained(table):
-    text = _scores.as_text(table.loc[["X_a"], ["kind", "CiLISI", "notes"]])
+    text = _scores.format_scores(table.loc[["X_a"], ["kind", "CiLISI", "notes"]])
     assert text.splitlines() == [
         "                    X_a",
         "Batch correction",
@@ -66,15 +66,15 @@ def test_only_what_occurs_is_explained(table):
 
 def test_a_note_that_rows_share_stands_once(table):
     table["notes"] = ["x", "y", "x"]
-    assert _scores.as_text(table).splitlines()[-2:] == ["X_a, X_a, batches shuffled: x", "X_pca: y"]
+    assert _scores.format_scores(table).splitlines()[-2:] == ["X_a, X_a, batches shuffled: x", "X_pca: y"]
     table["notes"] = "x"
-    assert _scores.as_text(table).splitlines()[-1] == "all: x"
+    assert _scores.format_scores(table).splitlines()[-1] == "all: x"
 
 
 @pytest.mark.parametrize(("width", "blocks"), [(64, 1), (63, 2), (40, 3), (10, 3)])
 def test_columns_that_do_not_fit_come_below(table, monkeypatch, width, blocks):
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = _scores.as_text(table).splitlines()
+    lines = _scores.format_scores(table).splitlines()
     block = lines[: lines.index("0: worst, 1: best. ±: distance to the farther end of the 95 % confidence interval.")]
     assert sum(line.startswith("Total") for line in block) == blocks
     assert max(map(len, block)) <= max(width, 18 + 2 + 16)
@@ -89,7 +89,7 @@ def test_by_label():
         "batches": [2, 3] * 2,
         "Silhouette label": [0.1, 0.2, 0.3, np.nan],
     }
-    assert _scores.as_text(pd.DataFrame(columns, index=index)).splitlines() == [
+    assert _scores.format_scores(pd.DataFrame(columns, index=index)).splitlines() == [
         "X_a",
         "                           Silhouette",
         "           cells  batches       label",
