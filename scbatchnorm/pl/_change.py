@@ -32,12 +32,12 @@ _FLAGS = (
 
 
 def change(adata: AnnData, key: str | None = None, *, n_genes: int = 15) -> Figure:
-    """What integration changed: how much each state kept, and which genes were moved most.
+    """Plot what an integration changed: neighbourhoods of states, and the genes with the largest shifts.
 
-    Draws what `tl.diagnose` found. Left is, for each state, the share of their nearest neighbours in the batch that
-    its cells keep; the black line is what a second measurement of the same cells would keep. States with a finding
-    are red, with a mark for each kind. Right, for an integration of this package, are the genes that it moved most:
-    what was added in each batch, beyond the mean over batches.
+    Draws the result of `tl.diagnose`. On the left, for each state, is the share of nearest neighbours within the batch
+    that its cells keep; the black line is the share that a second measurement of the same cells would keep. States with
+    a finding are red, with a mark for each kind of finding. On the right, for an integration of this package, are the
+    genes with the largest shifts: what was added in each batch, relative to the mean over batches.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def change(adata: AnnData, key: str | None = None, *, n_genes: int = 15) -> Figu
     key
         The `key_added` of `tl.diagnose`; `None` is its own.
     n_genes
-        Genes at the right.
+        Number of genes on the right.
 
     Returns
     -------
-    The figure: shown in notebooks, in scripts to be saved with its `savefig`.
+    The figure, which notebooks show; in scripts save it with its method `savefig`.
 
     Raises
     ------

@@ -38,16 +38,16 @@ def composition(
     show_assessment: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Heatmap of the cell types in each batch: which share they have, and which batches lack them.
+    """Heatmap of cell types in batches: the share of each type in each batch, and types that a batch lacks.
 
-    Look at it before an integration: types that are in one batch only cannot be aligned with anything, and must not be
-    mixed with others. Colours are shares of the batch, on a square-root scale that keeps rare types apart from absent
-    ones; numbers are cells, written where they fit. A cross is a type that the batch lacks. A frame and a diamond mark
-    types in one batch only. Cells without a label have a row of their own at the bottom.
+    Look at it before an integration: types in one batch only cannot be aligned with cells of other batches, and must not
+    be mixed with other types. Colours are shares of the batch, on a square-root scale that distinguishes rare types from
+    absent ones; numbers are cells, written if they fit. A cross marks a type that the batch lacks, a frame and a diamond
+    mark types in one batch only. Cells without a label are in the last row.
 
-    After :func:`scbatchnorm.pp.assess` with the same `batch_key` the verdict is the title. With more than two batches
-    the effect of each stands beside its name; with the same `label_key` so does that of the batch within each type. A star
-    is an effect beyond chance that is large enough to matter.
+    After :func:`scbatchnorm.pp.assess` with the same `batch_key` the title is the verdict. With more than two batches
+    the effect of each batch is written after its name; with the same `label_key` the effect of the batch within each type
+    is written after the type. A star marks an effect beyond chance that is large enough to matter.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def composition(
     label_key
         Column of `adata.obs` with the type of each cell: categories, strings or booleans; it may have missing values.
     show_assessment
-        Show `adata.uns["scbatchnorm_assess"]` if it is there and about these batches.
+        Whether to show `adata.uns["scbatchnorm_assess"]`, if it exists and is about these batches.
     ax
-        Axes to draw on; `None` makes a new figure, which is as large as names and numbers need: shown in notebooks, in
-        scripts `.figure` of what is returned.
+        Axes to draw on; `None` makes a new figure of the size that names and numbers need, which notebooks show; in scripts
+        it is `.figure` of the returned axes.
 
     Returns
     -------

@@ -80,15 +80,15 @@ def embedding(
     legend: bool = True,
     rng: int | np.random.Generator | None = 0,
 ) -> Axes | Figure:
-    """Scatter plot of cells, coloured by groups, in random order; with lists a grid of them, as before and after.
+    """Scatter plot of cells, coloured by groups and drawn in random order; lists give a grid of panels.
 
-    Drawn in the order of the object, as elsewhere, the last batch covers the others and batches look apart, or
-    mixed, by accident. For genes and other numbers use :func:`scanpy.pl.embedding`.
+    If cells are drawn in the order of the object, the last batch covers the others, so that batches look separated or
+    mixed by accident. For genes and other numbers use :func:`scanpy.pl.embedding`.
 
-    A basis of 2 dimensions is drawn as it is. Of one with more the UMAP is drawn. It is computed, with scanpy's defaults,
-    where `adata.obsm[f"{key}_umap"]` is missing, and stored there; `adata.uns[f"{key}_umap"]` records parameters and a
-    checksum of each cell, by which a UMAP of values that have changed since is computed again. One without such a
-    record is your own and drawn as it is. Nothing is written to a view.
+    A basis with 2 dimensions is drawn as it is, one with more as its UMAP. If `adata.obsm[f"{key}_umap"]` is missing, the
+    UMAP is computed with scanpy's defaults and stored there; `adata.uns[f"{key}_umap"]` records parameters and a checksum
+    of each cell, and the UMAP is computed again if the values have changed since. A UMAP without such a record was made by
+    another tool and is drawn as it is. Nothing is written to a view.
 
     Parameters
     ----------
@@ -98,21 +98,20 @@ def embedding(
         Key of `adata.obsm`, with or without `"X_"`; or a list: a column of panels for each.
     color
         Column of `adata.obs` with groups: categories, strings or booleans; or a list: a row of panels for each. Colours
-        are those of `adata.uns[f"{color}_colors"]`; where there are none, a palette that is safe for colour-blind
-        readers (up to 12 groups) is chosen and stored there, as scanpy does. Missing values are grey and behind all
-        others.
+        are those of `adata.uns[f"{color}_colors"]`; if it is missing, a palette that is safe for colour-blind readers
+        (up to 12 groups) is chosen and stored there, as scanpy does. Missing values are grey and drawn first.
     dimensions
         Two dimensions of the basis itself to draw, counted from 0: `(0, 1)` for the leading principal components.
-        `None`: the two there are, or the UMAP.
+        `None`: the only two, or the UMAP.
     ax
-        Axes to draw on, for a single panel; `None` makes a new figure: shown in notebooks, in scripts `.figure` of the
-        axes returned.
+        Axes to draw on, for a single panel; `None` makes a new figure, which notebooks show; in scripts it is `.figure` of
+        the returned axes.
     size
         Area of a point in square points; `None` chooses it by the number of cells.
     title
-        Text above; `None` is `color`. With lists a text for each basis, to which the colour is added; `None` is `basis`.
+        Title; `None` is `color`. With lists a text for each basis, followed by the colour; `None` is `basis`.
     legend
-        Whether to explain the colours, right of the axes, or of each row.
+        Whether to add a legend right of the axes, or of each row.
     rng
         Seed or generator of the drawing order, which all panels share, and of UMAPs that have to be computed.
 

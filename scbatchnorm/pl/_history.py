@@ -27,12 +27,12 @@ _LOSSES = {
 def history(
     data: AnnData | BatchNormAutoencoder | pd.DataFrame, *, key: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Losses of the training against its steps.
+    """Losses of the training against the step.
 
-    `anchors`, how far shared states of different batches are apart, is to fall and level off. `reconstruction` starts
-    near 0, where the model is still linear, rises as the batches move, and is to level off low. `adversary` is the loss
-    of the network that guesses batches: the lower, the better it guesses, in small data also by knowing the
-    cells by heart, so it says little about the result. Vertical lines mark where anchors were searched again.
+    `anchors`, the distance between shared states of different batches, should fall and level off. `reconstruction` starts
+    near 0, where the model is still linear, rises as the batches move, and should level off low. `adversary` is the loss
+    of the network that predicts the batch: it is low if the prediction is good, which in small data can be overfitting,
+    so it says little about the result. Vertical lines mark where anchors were searched again.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def history(
     key
         Only for annotated data: the `key_added` of the integration; `None` is the package's own.
     ax
-        Axes to draw on; `None` makes a new figure: shown in notebooks, in scripts `.figure` of what is returned.
+        Axes to draw on; `None` makes a new figure, which notebooks show; in scripts it is `.figure` of the returned axes.
 
     Returns
     -------

@@ -50,12 +50,12 @@ def mixing(
     groupby: str | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> Figure:
-    """How well batches are mixed around each cell: on the embedding, and by type.
+    """Mixing of batches around each cell, in the embedding and by type.
 
-    Draws what `tl.mixing` computed; 1 is best. Left every cell has the colour of its value. Right is the distribution in
-    each type, best median above: the mark is the median, the box the middle half of the cells, the line the range from
-    5 to 95 % of them. A type that is mixed badly, or that is in one batch only, sticks out here, not in a mean over all
-    cells. Cells for which the value is not defined are grey, and left out of the distributions.
+    Draws the values of `tl.mixing`; 1 is best. On the left each cell has the colour of its value. On the right is the
+    distribution in each type, the best median on top: the mark is the median, the box the middle half of the cells, the
+    line the range from 5 to 95 % of them. It shows types that are mixed badly or that are in one batch only, which a mean
+    over all cells hides. Cells without a defined value are grey, and left out of the distributions.
 
     Parameters
     ----------
@@ -68,16 +68,16 @@ def mixing(
         `"clisi"`, purity of types; `"knn_preservation"`, share of the neighbours before integration that are still ones.
     basis
         Key of `adata.obsm` to draw, with or without `"X_"`; of more than 2 dimensions the UMAP, as in `pl.embedding`,
-        which says where it is stored. `None`: the representation that `tl.mixing` looked at.
+        which says where it is stored. `None`: the representation given to `tl.mixing`.
     groupby
-        Column of `adata.obs` with the groups at the right; `None`: the `label_key` of `tl.mixing`, or else its
+        Column of `adata.obs` with the groups on the right; `None`: the `label_key` of `tl.mixing`, or else its
         `batch_key`.
     rng
         Seed or generator of the drawing order, and of a UMAP that has to be computed.
 
     Returns
     -------
-    The figure: shown in notebooks, in scripts to be saved with its `savefig`.
+    The figure, which notebooks show; in scripts save it with its method `savefig`.
 
     Raises
     ------

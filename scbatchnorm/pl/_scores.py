@@ -64,8 +64,8 @@ class _Block:
 def scores(table: pd.DataFrame, *, sort_by: str | None = None, ax: Axes | None = None) -> Axes:
     """Table of scores as a picture: a circle for each metric, a bar for each aggregate, the best row on top.
 
-    Colours and bars have a fixed scale from 0, worst, to 1, best, so that pictures can be compared. Next to a value
-    stands how far its 95 % confidence interval reaches, where `table` has one. Controls are below a line, in grey
+    Colours and bars have a fixed scale from 0, worst, to 1, best, so that pictures can be compared. Below a value is
+    the distance to the farther end of its 95 % confidence interval, if `table` has one. Controls are below a line, in grey
     italics, and are not ranked: the unintegrated data, and what perfect mixing would score.
 
     Parameters
@@ -79,8 +79,8 @@ def scores(table: pd.DataFrame, *, sort_by: str | None = None, ax: Axes | None =
         Metric or aggregate that orders the rows, best on top; `None`: `"Total"`, or the order of `table` where there
         is none. Its heading is bold.
     ax
-        Axes to draw on, which the picture fills, with text as small or large as fits now; `None` makes a new figure of
-        the size of the table: shown in notebooks, in scripts `.figure` of what is returned.
+        Axes to draw on, which the picture fills, with text of the size that fits at the time of the call; `None` makes a
+        new figure of the size of the table, which notebooks show; in scripts it is `.figure` of the returned axes.
 
     Returns
     -------

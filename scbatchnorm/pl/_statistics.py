@@ -38,11 +38,11 @@ def statistics(
     vmax: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Shift of each batch before and after each normalisation, or its course over the training.
+    """Covariate shift of each batch before and after each normalisation, or during the training.
 
-    Rows of the heatmap follow the data through the model: components before and after the offsets of the batches were taken off, into and out of
-    every normalisation of encoder and decoder, and between these the corrected components (`latent`). Mixed statistics move all batches alike, so they leave
-    a shift as it is; statistics per batch take it away. The decoder gives each batch its own look back: shifts there are meant to be.
+    Rows of the heatmap follow the data through the model: components before and after the offsets of the batches are subtracted, input and output of
+    each normalisation of encoder and decoder, and between them the corrected components (`latent`). Mixed statistics transform all batches alike and keep
+    a shift; statistics per batch remove it. The decoder restores the differences between batches, so shifts in it are intended.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ def statistics(
         Integrated data; or a table of `nn.covariate_shift`, or a model's `shift_history_`.
     value
         `"mean_shift"` or `"variance_shift"`, see `nn.covariate_shift`; over the training also `"drift"`, the internal covariate shift: how far
-        the mean over all cells moved between two looks.
+        the mean over all cells moved between two recordings.
     over
-        `"layers"`: a heatmap, of the last look if `data` has several. `"training"`: lines, means over batches, from a model with `record_shift=True`.
+        `"layers"`: a heatmap, of the last recording if `data` has several. `"training"`: lines, means over batches, from a model with `record_shift=True`.
     key
         Only for annotated data: the `key_added` of the integration; `None` is the package's own.
     vmax
-        Upper end of the colours, or of the vertical axis, for pictures that are to be compared; `None`: by the data.
+        Upper end of the colours, or of the vertical axis, to compare pictures; `None`: by the data.
     ax
-        Axes to draw on; `None` makes a new figure: shown in notebooks, in scripts `.figure` of what is returned.
+        Axes to draw on; `None` makes a new figure, which notebooks show; in scripts it is `.figure` of the returned axes.
 
     Returns
     -------

@@ -18,10 +18,10 @@ _CHOSEN = "#bd1f01"
 
 
 def strength(adata: AnnData, *, key: str | None = None, ax: Axes | None = None) -> Axes:
-    """Mixing of batches against what is kept of neighbourhoods, at each strength of one fit.
+    """Mixing of batches against preservation of neighbourhoods, at each strength of one fit.
 
-    Up is better mixed (iLISI), right is more of each cell's neighbours within its own batch kept. Where the line climbs steeply, strength buys mixing;
-    where it runs flat to the left it only costs structure. The strength that was used is marked.
+    The vertical axis is the mixing of batches (iLISI), the horizontal one the share of each cell's neighbours within its batch that are kept. Where the
+    line is steep, more strength improves mixing; where it is flat, more strength only loses structure. The strength that was used is marked.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def strength(adata: AnnData, *, key: str | None = None, ax: Axes | None = None) 
     key
         The `key_added` of the integration; `None` is the package's own.
     ax
-        Axes to draw on; `None` makes a new figure: shown in notebooks, in scripts `.figure` of what is returned.
+        Axes to draw on; `None` makes a new figure, which notebooks show; in scripts it is `.figure` of the returned axes.
 
     Returns
     -------

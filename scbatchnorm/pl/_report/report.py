@@ -42,10 +42,10 @@ def report(
     """Write a report on an integration: one HTML file that opens anywhere, without network.
 
     It begins with warnings, and answers: was a correction needed (:func:`scbatchnorm.pp.assess`), what was done, how do the
-    cells look before and after, how good is it (:func:`scbatchnorm.metrics.evaluate`, with controls and intervals), and did it
-    go too far (:func:`scbatchnorm.tl.diagnose`). At its end are a paragraph for the methods of a paper, and the call that makes
-    the integration again. All of it is computed anew, for what is stored may be of other coordinates. It takes about a minute for thousands of
-    cells, most of it for scores and UMAPs; UMAPs stored as `obsm[f"{key}_umap"]`, as by :func:`scbatchnorm.pl.embedding`, are used.
+    cells look before and after, how good is the result (:func:`scbatchnorm.metrics.evaluate`, with controls and intervals), and
+    did the integration go too far (:func:`scbatchnorm.tl.diagnose`). At its end are a paragraph for the methods of a paper, and the
+    call that repeats the integration. Everything is computed anew, because stored results may be of other coordinates. It takes about a minute for
+    thousands of cells, mostly for scores and UMAPs; UMAPs stored as `obsm[f"{key}_umap"]`, as by :func:`scbatchnorm.pl.embedding`, are used.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def report(
     title
         Heading of the page; `None`: cells and batches.
     max_cells_drawn
-        Of more cells a random sample of so many is drawn, at least 100.
+        Most cells to draw, at least 100; of more cells a random sample is drawn.
     overwrite
-        Whether a file at `path` may be replaced.
+        Whether to replace an existing file at `path`.
     rng
         Seed or generator of permutations, clusters, samples, UMAPs and the order of drawing.
     progress
