@@ -35,18 +35,18 @@ def concordance(
     layer: str | None = None,
     min_cells: int = 10,
 ) -> pd.DataFrame:
-    """Whether genes differ between cell types in corrected expression as they do before, in each batch.
+    """Rank correlation of log fold changes between cell types in corrected and uncorrected expression, in each batch.
 
-    Within a batch there is no batch effect, so differences between its cell types should survive the correction. For
-    each batch and each two types in it: the log fold change of every gene (difference of the mean log-normalised
-    expression) in corrected and in uncorrected expression, and their rank correlation. Values near 1 are good; below
-    0.9 or so the correction has changed how two types differ: do not interpret corrected expression there. It says
-    nothing about whether batches are alike now: expression that was not corrected has 1 everywhere.
+    Within a batch there is no batch effect, so the correction should preserve differences between its cell types. For
+    each batch and each two types in it, the log fold change of every gene (difference of mean log-normalised
+    expression) is computed in corrected and in uncorrected expression, and the two are compared by rank correlation. Values near
+    1 are good; below about 0.9 the correction has changed how two types differ: do not interpret corrected expression there.
+    It does not measure the removal of batch effects: expression that was not corrected has 1 everywhere.
 
     Parameters
     ----------
     adata
-        Annotated data with corrected expression. What is a Dask array is read block by block: only the means are in memory.
+        Annotated data with corrected expression. A Dask array is read block by block: only means are in memory.
     batch_key
         Column of `adata.obs` with the batch, or several that are combined.
     label_key
@@ -56,19 +56,19 @@ def concordance(
     layer
         Layer with uncorrected expression, instead of `adata.X`.
     min_cells
-        Cells that a type needs in a batch to be looked at there.
+        Fewest cells of a type in a batch to be compared there.
 
     Returns
     -------
-    One row for each batch and two types, the least alike first: `batch`, `group_1`, `group_2`, `n_cells_1`,
-    `n_cells_2`, `n_genes` (those expressed in one of the two), `spearman` (from -1 to 1; nan if nothing differs).
+    One row for each batch and two types, in ascending order of the correlation: `batch`, `group_1`, `group_2`, `n_cells_1`,
+    `n_cells_2`, `n_genes` (those expressed in one of the two), `spearman` (from -1 to 1; nan if no gene differs).
 
     Raises
     ------
     KeyError
-        A key names nothing in `adata`.
+        A key is not in `adata`.
     ValueError
-        A cell has no batch, `min_cells` is no positive integer, or no batch has two types of so many cells.
+        A cell has no batch, `min_cells` is no positive integer, or no batch has two types with so many cells.
 
     Examples
     --------

@@ -44,39 +44,38 @@ def correct(
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Corrected log-normalised expression: each cell as if it had been measured in the average batch, or in one of them.
+    """Corrected log-normalised expression: each cell as predicted for the average batch, or for one batch.
 
-    Each gene is regressed on the corrected components of the cells (ridge), with slopes that batches share and an
-    intercept and slopes of each batch. A value is what this predicts for the cell's state in the cell's own batch, and
-    a residual. The prediction is replaced by that for the target, the residual is kept, stretched or shrunk to its
-    spread in the target (at most twofold), and what would fall below 0 becomes 0. So genes that were not integrated are
-    corrected as well, what the components do not explain stays as measured, and what was 0 may be a small number
-    afterwards. What the embedding leaves of a batch effect stays in expression, too. States found in one batch only are
-    shifted like the rest of their batch. Expression is copied unchanged where the integration had strength 0, and with
-    a partial strength it goes that part of the way. The regressions are fitted to the cells in `adata`: a part of them
-    gives slightly other values.
+    Each gene is predicted by a ridge regression on the corrected components, with slopes that batches share, and an
+    intercept and slopes of each batch. The prediction for the state of a cell in its own batch is replaced by that for
+    the target. The residual is kept, rescaled to its standard deviation in the target (by a factor of at most 2). Negative values
+    become 0. So genes that were not integrated are corrected as well, variation that the components do not explain is
+    kept, and zeros may become small numbers. Batch effects that remain in the embedding remain in expression, too. States
+    found in one batch only are shifted like the rest of their batch. With a strength below 1 the change is
+    multiplied by it: at strength 0 expression is copied. The regressions are fitted to the cells in `adata`: a part of
+    them gives slightly different values.
 
-    For pictures, scores of gene sets and the like. Not for differential expression: one correction was fitted to all
-    cells of a batch together, which tests of single cells do not know of, so p-values are too small, and effects of
-    what differs between batches (condition, donor) are removed. Test raw counts, with the batch as a covariate, best
-    summed up by sample. :func:`concordance` shows whether differences between cell types are those of before.
+    For figures, scores of gene sets and the like. Not for differential expression: the correction is fitted to all
+    cells of a batch together, which tests of single cells do not take into account, so p-values are too small; and effects of
+    what differs between batches (condition, donor) are removed. Test raw counts with the batch as a covariate, best as
+    sums per sample (pseudobulk). :func:`concordance` shows whether differences between cell types are preserved.
 
     Parameters
     ----------
     adata
-        Annotated data as :func:`scbatchnorm.pp.integrate` left it; the expression that was integrated is corrected,
+        Annotated data that :func:`scbatchnorm.pp.integrate` has written to; the expression that was integrated is corrected,
         `adata.X` or the layer. It may be a Dask array, as anndata's lazy readers give: it is then read once, block by block, for the
         regressions, by the workers of the Dask cluster that is connected, if there is one.
     target
-        `"average"`: the mean over the batches with cells in `adata`, each with equal weight. Or the name of a batch:
-        its own cells do not change.
+        `"average"`: the mean over the batches with cells in `adata`, with equal weights. Or the name of a batch, whose own
+        cells do not change.
     genes
-        `"all"`, or `"hvg"`: only those that were integrated; the others are copied as measured.
+        `"all"`, or `"hvg"`: only those that were integrated; the others are copied.
     threshold
-        If given, values of the layer below it become 0 and it is sparse (CSR); 0.1 is hardly less accurate than `None`,
+        If given, values below it become 0 and the layer is sparse (CSR); 0.1 is hardly less accurate than `None`,
         a dense array with many values close to 0.
     key
-        Which integration: its `key_added`.
+        The `key_added` of the integration.
     key_added
         Key of the layer, and with `"_correct"` behind it in `uns`; `None` is `"scbatchnorm"`.
     copy
@@ -88,25 +87,25 @@ def correct(
 
     `adata.layers['scbatchnorm' | key_added]` : :class:`numpy.ndarray` or :class:`scipy.sparse.csr_matrix` (dtype `float32`)
         Corrected expression, shape (cells, genes), never negative, on the scale of the log-normalised expression. It
-        is computed for 1 024 cells at a time: no other dense matrix of all cells and genes is made, only coefficients,
-        (batches, components, genes) of them. Of a Dask array it is a :class:`dask.array.Array` with the same chunks of cells, all genes
-        in one, dense or CSR: a chunk is corrected when it is computed or written (`adata.write_zarr`), and nothing of cells and genes
-        stays in memory. The coefficients travel with it, once: a few 100 MB for 30 batches and 30 000 genes.
+        is computed for 1 024 cells at a time: there is no other dense matrix of all cells and genes, only coefficients of
+        shape (batches, components, genes). For a Dask array it is a :class:`dask.array.Array` with the same chunks of cells, all genes
+        in one, dense or CSR: a chunk is corrected when it is computed or written (`adata.write_zarr`), and no matrix of all cells and genes
+        is ever in memory. Its graph holds the coefficients, once: a few 100 MB for 30 batches and 30 000 genes.
     `adata.uns['scbatchnorm_correct' | key_added + '_correct']` : :class:`dict`
         `params`, `fingerprint` and `strength` (value and reason) of the model, `batches` that the average is over or
         the target, `n_genes` that were corrected, and `versions`.
 
-    Of an `adata` that was read lazily `obs`, `var` and `uns` are in memory afterwards, for anndata cannot write it otherwise.
+    If `adata` was read lazily, its `obs`, `var` and `uns` are in memory afterwards: anndata writes them from there only.
 
     Raises
     ------
     KeyError
-        There is no integration, or genes, batches or the layer that it was made of are missing.
+        There is no integration, or its genes, batches or layer are missing.
     ValueError
-        The integration was of a representation, or its weights are not complete; `target`, `genes`, `threshold` or
-        `key_added` are not what they must be; `key_added` is a layer that was not written by this function; values
-        are negative, not finite or beyond 1e12; of a Dask array the message says which block and rows, and what is read for the
-        first time when the layer is computed (strength 0) is refused only then. `adata` is unchanged.
+        The integration was of a representation, or its weights are incomplete; `target`, `genes`, `threshold` or
+        `key_added` are out of range; `key_added` is a layer that this function did not write; values are negative, not
+        finite or beyond 1e12; for a Dask array the message names block and rows, and values that are first read when the layer is
+        computed (strength 0) are checked only then. `adata` is unchanged.
 
     Warns
     -----

@@ -1,4 +1,4 @@
-"""New cells in the space of an integrated reference, with labels and with what the reference does not have."""
+"""Mapping of new cells into the space of an integrated reference, with transferred labels and novelty."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def map_query(
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Place new cells, also of batches never seen, in the space of an integrated reference.
+    """Place new cells, also of new batches, in the space of an integrated reference.
 
-    Takes seconds: nothing is trained, and the embedding of the reference does not move. Each new batch is moved onto the
-    reference by the median displacement of its anchors (mutual nearest neighbours) and passes the network without a
-    batch code; what displacement is left is averaged over neighbouring anchors and subtracted. Genes are matched by
-    name; those that the query lacks have the mean of the reference.
+    Takes seconds: nothing is trained, and the embedding of the reference does not change. The offset of a new batch is the median
+    displacement of its anchors (mutual nearest neighbours) from the reference. Its cells pass the network without a batch code, and
+    the residual displacement, averaged over neighbouring anchors, is subtracted. Genes are matched by name; missing ones
+    have the mean of the reference.
 
-    A cell is *novel* if its expression, pooled with the cells most like it in its batch, has more that the reference cannot
-    express than cells of the reference had when their batch was held out; or if it is farther from all states of the
-    reference than these cells were. What a batch does to most of its cells is not counted, so a query that is mostly of one new
-    type can hide it. Two types that hardly differ (CD4 and CD8 T cells) are not told apart this way.
+    A cell is *novel* if the principal components of the reference leave more of its expression unexplained, averaged over its nearest
+    neighbours in its batch, than that of reference cells whose batch was held out; or if it is farther from the reference cells
+    than these were. What is common to most cells of a batch counts as batch effect, so a new type that is most of the
+    query is not found. Neither are types that differ little from one of the reference (CD4 and CD8 T cells).
 
     Parameters
     ----------
     query
-        New cells, log-normalised like the reference. Give it all genes, not its own variable ones. Expression may be a Dask array, as
+        New cells, log-normalised like the reference, with all their genes, not only highly variable ones. Expression may be a Dask array, as
         anndata's lazy readers give: it is read block by block, in three passes for up to 64 batches, by the workers of the Dask cluster that
-        is connected, if there is one. In memory are then components of the cells and at most 1 000 cells of each batch. The result is the same.
+        is connected, if there is one. Only components of the cells and at most 1 000 cells of each batch are then in memory. The result is the same.
     reference
         The AnnData that :func:`scbatchnorm.pp.integrate` wrote to (expression is not needed), the path of its file (.h5ad
         or .zarr), a fitted estimator, or the path of the file that its `save` wrote. An AnnData may be read lazily.
@@ -69,9 +69,9 @@ def map_query(
     label_keys
         Columns of `reference.obs` with labels to transfer. Needs the reference's cells: not with an estimator or its file.
     known_batches
-        Names of batches in `query` that *are* batches of the reference: more cells of the same experiment. They are
-        placed as the reference's own cells were. All other batches are new, even if the reference has a batch of
-        that name: two experiments that are both called "1" are two batches. Such names are listed in `uns`.
+        Names of batches in `query` that *are* batches of the reference: more cells of the same experiment. They get the offset and the
+        batch code of that batch. All other batches are new, even if the reference has a batch of that name: two
+        experiments that are both called "1" are two batches. Such names are listed in `uns`.
     mode
         Statistics of the BatchNorm layers. `"frozen"`: those of the reference. `"recalibrate"`: those of the reference's
         sketch and of the new batch together, for this batch only.
@@ -81,13 +81,13 @@ def map_query(
         If the reference was integrated from a representation: the same representation of the query in `query.obsm`; `None`
         is the key that the reference was integrated from.
     false_alarm
-        Share of held-out reference cells that may be called novel: it sets where `novelty` is 1.
+        Share of held-out reference cells that may be called novel, by each of the two criteria: it sets where `novelty` is 1.
     min_probability
-        Cells whose most likely label has less are `"unknown"`.
+        Cells whose most likely label has a lower probability are `"unknown"`.
     key
-        Which integration of the reference: its `key_added`.
+        The `key_added` of the integration of the reference.
     rng
-        Seed or generator: of large batches anchors are sought among 1 000 random cells.
+        Seed or generator: in large batches anchors are searched among 1 000 random cells.
     key_added
         If given, results are written to `obsm[key_added]` and `uns[key_added]`, and columns begin with it.
     copy
@@ -98,29 +98,28 @@ def map_query(
     Returns `None` if `copy=False`, else an `AnnData`. Sets the following fields; `reference` is not changed:
 
     `query.obsm['X_scbatchnorm' | key_added]` : :class:`numpy.ndarray` (dtype `float32`)
-        Embedding, in the space and in the units of that of the reference.
+        Embedding, in the space and units of that of the reference.
     `query.obs['scbatchnorm_novelty' | key_added + '_novelty']` : :class:`pandas.Series` (dtype `float32`)
-        From 0; above 1 a cell is novel, which `false_alarm` of held-out reference cells are. nan where it is not known: batches
-        of fewer than 20 cells.
+        At least 0; above 1 a cell is novel. nan where it is not known: batches of fewer than 20 cells.
     `query.obs['scbatchnorm_confidence']`
         Share of held-out reference cells that are at least as novel, from 0 to 1.
     `query.obs[label_key + '_mapped' | key_added + '_' + label_key + '_mapped']` : :class:`pandas.Categorical`
-        Label of most of the 15 nearest reference cells, `"unknown"` for novel cells and where `min_probability` is missed.
+        Most likely label by the 15 nearest labelled reference cells; `"unknown"` for novel cells and for probabilities below `min_probability`.
     `query.obs[label_key + '_mapped_probability']`
-        Share of the nearest reference cells with the most likely label, also where it was not given.
+        Probability of the most likely label, also for cells that are `"unknown"`.
     `query.uns['scbatchnorm' | key_added]` : :class:`dict`
-        `params`, `reference` (fingerprint of the model, and its batches), `genes` (number wanted and found, share, names of the
+        `params`, `reference` (fingerprint of the model, and its batches), `genes` (number wanted and found, share found, names of the
         missing), `batches` (DataFrame: cells, known or new, anchors, novel cells), `same_names` and `warnings`.
 
-    Of a `query` that was read lazily `obs`, `var` and `uns` are in memory afterwards, for anndata cannot write it otherwise.
+    If `query` was read lazily, its `obs`, `var` and `uns` are in memory afterwards: anndata writes them from there only.
 
     Raises
     ------
     KeyError
-        A key names nothing in `query` or `reference`, or the reference is not integrated.
+        A key is not in `query` or `reference`, or the reference is not integrated.
     ValueError
         Fewer than half of the genes are found; values are raw counts, negative, not finite or beyond 1e12; the reference's weights
-        are not complete or were changed; a cell has no batch; a parameter is out of range. `query` is unchanged.
+        are incomplete or were changed; a cell has no batch; a parameter is out of range. `query` is unchanged.
 
     Warns
     -----

@@ -38,12 +38,12 @@ def test_nearer_to_the_truth():
     adata = datasets.pbmc_planted()
     adata.var["highly_variable"] = np.arange(adata.n_vars) % 2 == 0
     pp.integrate(adata, "batch", model=BatchNormAutoencoder(strength=1.0, max_steps=150))
-    found, truth, before = corrected(adata), adata.layers["truth"].toarray(), adata.X.toarray()
+    layer, truth, uncorrected_layer = corrected(adata), adata.layers["truth"].toarray(), adata.X.toarray()
     tl.correct(adata, threshold=0.1, key_added="sparse")
     for genes in (adata.var["highly_variable"], ~adata.var["highly_variable"]):
         error, thresholded, uncorrected = (
             np.sqrt(np.mean((values - truth)[:, genes] ** 2))
-            for values in (found, adata.layers["sparse"].toarray(), before)
+            for values in (layer, adata.layers["sparse"].toarray(), uncorrected_layer)
         )
         assert error < 0.9 * uncorrected
         assert thresholded < 1.02 * error
@@ -67,28 +67,28 @@ def test_what_is_written(adata):
 
 
 def test_cells_of_the_target_do_not_change(adata):
-    found = corrected(adata, target="b")
-    own = (adata.obs["batch"] == "b").to_numpy()
-    np.testing.assert_array_equal(found[own], adata.X[own].toarray())
-    assert not np.allclose(found[~own], adata.X[~own].toarray(), atol=0.1)
+    layer = corrected(adata, target="b")
+    in_target = (adata.obs["batch"] == "b").to_numpy()
+    np.testing.assert_array_equal(layer[in_target], adata.X[in_target].toarray())
+    assert not np.allclose(layer[~in_target], adata.X[~in_target].toarray(), atol=0.1)
     assert adata.uns["scbatchnorm_correct"]["batches"].tolist() == ["b"]
 
 
 def test_shifted_batch_meets_the_others(adata):
     """Batch c has 4 more counts in two thirds of the genes; training for a moment leaves some of it in the components."""
-    found, before, shifted = corrected(adata, target="a"), adata.X.toarray(), np.arange(90) >= 60
+    layer, before, shifted = corrected(adata, target="a"), adata.X.toarray(), np.arange(90) >= 60
     gap, gap_before = (
-        np.abs(values[~shifted].mean(axis=0) - values[shifted].mean(axis=0)).mean() for values in (found, before)
+        np.abs(values[~shifted].mean(axis=0) - values[shifted].mean(axis=0)).mean() for values in (layer, before)
     )
     assert gap < 0.5 * gap_before
 
 
 def test_only_genes_that_were_integrated(adata):
-    found, everything = corrected(adata, genes="hvg"), corrected(adata, key_added="all")
-    chosen = adata.var["highly_variable"].to_numpy()
-    np.testing.assert_array_equal(found[:, ~chosen], adata.X.toarray()[:, ~chosen])
-    np.testing.assert_allclose(found[:, chosen], everything[:, chosen], atol=1e-5)
-    assert not np.allclose(everything[:, ~chosen], adata.X.toarray()[:, ~chosen], atol=0.05)
+    layer, layer_of_all = corrected(adata, genes="hvg"), corrected(adata, key_added="all")
+    integrated_genes = adata.var["highly_variable"].to_numpy()
+    np.testing.assert_array_equal(layer[:, ~integrated_genes], adata.X.toarray()[:, ~integrated_genes])
+    np.testing.assert_allclose(layer[:, integrated_genes], layer_of_all[:, integrated_genes], atol=1e-5)
+    assert not np.allclose(layer_of_all[:, ~integrated_genes], adata.X.toarray()[:, ~integrated_genes], atol=0.05)
     assert adata.uns["scbatchnorm_correct"]["n_genes"] == 30
 
 
@@ -96,11 +96,11 @@ def test_only_genes_that_were_integrated(adata):
 def test_threshold_makes_it_sparse(adata, genes):
     dense = corrected(adata, genes=genes)
     tl.correct(adata, genes=genes, threshold=0.3)
-    found = adata.layers["scbatchnorm"]
-    assert found.format == "csr"
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found.toarray(), np.where(dense < 0.3, 0, dense))
-    assert found.data.min() >= np.float32(0.3)
+    layer = adata.layers["scbatchnorm"]
+    assert layer.format == "csr"
+    assert layer.dtype == np.float32
+    np.testing.assert_array_equal(layer.toarray(), np.where(dense < 0.3, 0, dense))
+    assert layer.data.min() >= np.float32(0.3)
     assert adata.uns["scbatchnorm_correct"]["params"]["threshold"] == 0.3
     zero: Any = np.int64(0)
     tl.correct(adata, genes=genes, threshold=zero)
@@ -153,10 +153,10 @@ def test_backed(adata, tmp_path):
     del adata.layers["scbatchnorm"], adata.uns["scbatchnorm_correct"]
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    found = tl.correct(backed, copy=True)
-    assert found is not None
-    assert not found.isbacked
-    np.testing.assert_array_equal(found.layers["scbatchnorm"], expected)
+    copied = tl.correct(backed, copy=True)
+    assert copied is not None
+    assert not copied.isbacked
+    np.testing.assert_array_equal(copied.layers["scbatchnorm"], expected)
     backed.file.close()
 
 
@@ -188,8 +188,8 @@ def test_other_integration_of_a_layer_and_two_columns(annotated, brief):
     params = adata.uns["mine_correct"]["params"]
     assert params == {"target": "c | 1", "genes": "all", "key": "mine", "layer": "log"}
     assert "weights" in adata.uns["mine"]
-    own = (adata.obs["batch"] == "c") & (adata.obs["day"] == 1)
-    np.testing.assert_array_equal(adata.layers["mine"][own], adata.layers["log"][own.to_numpy()].toarray())
+    in_target = (adata.obs["batch"] == "c") & (adata.obs["day"] == 1)
+    np.testing.assert_array_equal(adata.layers["mine"][in_target], adata.layers["log"][in_target.to_numpy()].toarray())
 
 
 def test_again_replaces(adata):

@@ -68,10 +68,10 @@ def test_as_in_memory(adata, dense, chunks, options):
     assert isinstance(layer.compute(), sparse.csr_matrix if "threshold" in options else np.ndarray)
     assert isinstance(layer._meta, sparse.csr_matrix if "threshold" in options else np.ndarray)
     np.testing.assert_allclose(values(layer), values(expected), atol=1e-6)
-    kept, before = (found.uns["scbatchnorm_correct"] for found in (streamed, adata))
-    assert kept["params"] == before["params"]
-    assert kept["n_genes"] == before["n_genes"]
-    assert kept["batches"].tolist() == before["batches"].tolist()
+    record, expected_record = (data.uns["scbatchnorm_correct"] for data in (streamed, adata))
+    assert record["params"] == expected_record["params"]
+    assert record["n_genes"] == expected_record["n_genes"]
+    assert record["batches"].tolist() == expected_record["batches"].tolist()
 
 
 @pytest.mark.parametrize("mixed", [True, False], ids=["blocks travel", "sums travel"])
@@ -83,10 +83,10 @@ def test_sums_are_those_in_memory(adata, mixed, hvg):
     model = BatchNormAutoencoder.from_anndata(adata).fitted_
     streamed = with_lazy(adata, (13, 40))
     expected = ExpressionInMemory(adata, model, "scbatchnorm", None, hvg=hvg).sums()
-    found = LazyExpression(streamed, model, "scbatchnorm", None, hvg=hvg, progress=False).sums()
+    sums = LazyExpression(streamed, model, "scbatchnorm", None, hvg=hvg, progress=False).sums()
     assert expected is not None
     for name in ("n", "gram", "cross", "squares"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_array_equal(getattr(sums, name), getattr(expected, name))
     assert expected.n.tolist() == [30, 30, 30]
 
 
@@ -128,8 +128,8 @@ def test_graph_has_the_correction_once(adata):
     streamed = with_lazy(adata, (3, 40), dense=True)
     tl.correct(streamed)
     layer = streamed.layers["scbatchnorm"]
-    for found in (layer, *dask.optimize(layer)):
-        tasks = [pickle.dumps(task) for task in dict(found.__dask_graph__()).values()]
+    for collection in (layer, *dask.optimize(layer)):
+        tasks = [pickle.dumps(task) for task in dict(collection.__dask_graph__()).values()]
         assert len(tasks) > 30
         assert sum(b"Correction" in task for task in tasks) == 1  # the name of its class
     again = pickle.loads(pickle.dumps(layer))

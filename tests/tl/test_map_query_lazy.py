@@ -58,21 +58,21 @@ def blocks(monkeypatch):
 @pytest.fixture
 def passes(monkeypatch):
     """What was done in each pass over blocks, and over how many."""
-    seen, read = [], DaskBlocks.map
+    passes, read = [], DaskBlocks.map
 
-    def noted(self, function, *, what, starts=None):
-        seen.append((what, len(self.starts if starts is None else starts)))
+    def recorded(self, function, *, what, starts=None):
+        passes.append((what, len(self.starts if starts is None else starts)))
         return read(self, function, what=what, starts=starts)
 
-    monkeypatch.setattr(DaskBlocks, "map", noted)
-    return seen
+    monkeypatch.setattr(DaskBlocks, "map", recorded)
+    return passes
 
 
-def assert_same(found: ad.AnnData, expected: ad.AnnData) -> None:
-    np.testing.assert_array_equal(found.obsm[KEY], expected.obsm[KEY])
+def assert_same(mapped: ad.AnnData, expected: ad.AnnData) -> None:
+    np.testing.assert_array_equal(mapped.obsm[KEY], expected.obsm[KEY])
     columns = [column for column in expected.obs if column.startswith("scbatchnorm") or "mapped" in column]
-    pd.testing.assert_frame_equal(found.obs[columns], expected.obs[columns])
-    pd.testing.assert_frame_equal(found.uns["scbatchnorm"]["batches"], expected.uns["scbatchnorm"]["batches"])
+    pd.testing.assert_frame_equal(mapped.obs[columns], expected.obs[columns])
+    pd.testing.assert_frame_equal(mapped.uns["scbatchnorm"]["batches"], expected.uns["scbatchnorm"]["batches"])
 
 
 @pytest.mark.filterwarnings("ignore:query batch 'tiny' has 8 cells")
@@ -128,9 +128,9 @@ def test_read_lazily(query, reference, tmp_path):
     assert KEY not in opened.obsm
     assert not isinstance(opened.obs, pd.DataFrame)
     map_query(opened, of_reference, batch_key="sample", label_keys="cell_type")
-    for found in (copied, opened):
-        assert isinstance(found.X, da.Array)
-        assert_same(found, query)
+    for mapped in (copied, opened):
+        assert isinstance(mapped.X, da.Array)
+        assert_same(mapped, query)
     opened.write_h5ad(tmp_path / "mapped.h5ad")
     again = ad.experimental.read_lazy(tmp_path / "mapped.h5ad")
     map_query(again, of_reference, batch_key="sample")

@@ -1,4 +1,4 @@
-"""New cells are moved by what their anchors say, and by no more."""
+"""Offset and residual shift of new batches, novelty, and transferred labels."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_what_is_left_of_the_displacement_is_taken_off_by_state():
     )
     assert n > 100
     for state in range(4):
-        found, true = moved[kind == state].mean(axis=0), CENTRES[state]
-        assert np.linalg.norm(found - true) < 0.7 * np.linalg.norm(shift[state])
+        mean, centre = moved[kind == state].mean(axis=0), CENTRES[state]
+        assert np.linalg.norm(mean - centre) < 0.7 * np.linalg.norm(shift[state])
         # Cells of a state stay apart: they are moved together, not each to its anchor.
         assert moved[kind == state].std() > 0.8 * cells[kind == state].std()
 
@@ -72,11 +72,11 @@ def test_anchors_of_novel_cells_do_not_count():
     """A new state beside a known one would be pulled onto it."""
     reference, _ = clouds(300, CENTRES[:3], 0)
     cells, kind = clouds(300, np.concatenate([CENTRES[:2], CENTRES[2:3] + 0.3]), 1)
-    left = []
+    shifts = []
     for novel in (np.zeros(300, bool), kind == 2):
         moved, _ = remove_residual_shift(cells, np.arange(300), uncorrected_space(reference), 5, novel)
-        left.append(np.linalg.norm((moved - cells)[kind == 2].mean(axis=0)))
-    assert left[1] < 0.7 * left[0]
+        shifts.append(np.linalg.norm((moved - cells)[kind == 2].mean(axis=0)))
+    assert shifts[1] < 0.7 * shifts[0]
 
 
 def test_without_anchors_cells_are_corrected_but_not_shifted(brief):
@@ -95,12 +95,12 @@ def test_without_anchors_cells_are_corrected_but_not_shifted(brief):
 def test_unknown_batch_has_the_code_zero(brief, strength):
     model = brief(strength=strength).fit(expression(), labels()).fitted_
     space = ReferenceSpace(model)
-    aligned = space.inputs[:7]
+    inputs = space.inputs[:7]
     network = model.network
     with torch.no_grad():
-        x = torch.from_numpy(aligned)
+        x = torch.from_numpy(inputs)
         expected = x + network.encoder(torch.cat([x, torch.zeros(7, 3)], dim=1))
-    np.testing.assert_allclose(space.correct(aligned), aligned + strength * (expected.numpy() - aligned), atol=1e-4)
+    np.testing.assert_allclose(space.correct(inputs), inputs + strength * (expected.numpy() - inputs), atol=1e-4)
 
 
 def test_code_of_an_unknown_batch_in_the_network():
@@ -114,7 +114,7 @@ def test_code_of_an_unknown_batch_in_the_network():
 
 
 def genes(n: int, kinds: np.ndarray, *, seed: int, shift: float = 0.0) -> np.ndarray:
-    """Expression of states: each raises ten genes of its own."""
+    """Expression of cells of some kinds: each kind has ten marker genes."""
     rng = np.random.default_rng(seed)
     X = rng.normal(1 + shift, 0.3, (n, 60))
     X[np.arange(n)[:, None], 10 * kinds[:, None] + np.arange(10)] += 2
@@ -130,62 +130,62 @@ def test_expression_that_the_stem_lacks():
     rng = np.random.default_rng(0)
     stem = stem_of(genes(300, rng.integers(4, size=300), seed=1))
     kinds = rng.integers(5, size=300)
-    found = unexplained_expression(genes(300, kinds, seed=2, shift=0.5), stem, np.random.default_rng(0))
-    assert found[kinds == 4].min() > 3 * np.median(found[kinds < 4])
+    scores = unexplained_expression(genes(300, kinds, seed=2, shift=0.5), stem, np.random.default_rng(0))
+    assert scores[kinds == 4].min() > 3 * np.median(scores[kinds < 4])
 
 
-def test_what_is_usual_is_less_than_what_is_new():
+def test_held_out_cells_score_below_cells_of_a_new_type():
     rng = np.random.default_rng(0)
     kinds, codes = rng.integers(4, size=300), np.arange(300) % 3
     X = genes(300, kinds, seed=1) + 0.2 * codes[:, None]
     latent = np.eye(4, dtype=np.float32)[kinds] + rng.normal(0, 0.05, (300, 4)).astype(np.float32)
-    usual = unexplained_when_held_out(X.astype(np.float32), latent, codes, 5, 5, np.random.default_rng(0))
-    assert len(usual) > 200
-    assert (np.diff(usual) >= 0).all()
+    held_out = unexplained_when_held_out(X.astype(np.float32), latent, codes, 5, 5, np.random.default_rng(0))
+    assert len(held_out) > 200
+    assert (np.diff(held_out) >= 0).all()
     kinds = rng.integers(5, size=200)
-    new = unexplained_expression(genes(200, kinds, seed=3), stem_of(X), np.random.default_rng(0))
-    assert new[kinds == 4].min() > np.quantile(usual, 0.99)
+    scores = unexplained_expression(genes(200, kinds, seed=3), stem_of(X), np.random.default_rng(0))
+    assert scores[kinds == 4].min() > np.quantile(held_out, 0.99)
 
 
-def test_a_private_state_is_not_what_is_usual():
-    """A type in one batch only is novel when this batch is held out: it must not raise the limit."""
+def test_a_private_state_is_not_in_the_null_distribution():
+    """A type in one batch only is novel when this batch is held out: its scores must not raise the limit."""
     rng = np.random.default_rng(0)
     codes = np.arange(300) % 3
     kinds = np.where((codes == 2) & (rng.random(300) < 0.3), 4, rng.integers(4, size=300))
     X = genes(300, kinds, seed=1)
     latent = (3 * np.eye(5)[kinds] + rng.normal(0, 0.3, (300, 5))).astype(np.float32)
-    usual = unexplained_when_held_out(X, latent, codes, 5, 5, np.random.default_rng(0))
-    whole = unexplained_expression(X[codes == 2], stem_of(X[codes < 2]), np.random.default_rng(0))
-    assert np.quantile(usual, 0.99) < np.median(whole[kinds[codes == 2] == 4])
+    held_out = unexplained_when_held_out(X, latent, codes, 5, 5, np.random.default_rng(0))
+    scores = unexplained_expression(X[codes == 2], stem_of(X[codes < 2]), np.random.default_rng(0))
+    assert np.quantile(held_out, 0.99) < np.median(scores[kinds[codes == 2] == 4])
 
 
 @pytest.mark.parametrize("codes", [np.zeros(40, int), np.arange(40) // 39], ids=["one batch", "a tiny one"])
-def test_what_is_usual_with_few_batches(codes):
+def test_null_distribution_with_few_batches(codes):
     X = genes(40, np.arange(40) % 4, seed=1)
-    usual = unexplained_when_held_out(X, X[:, :5], codes, 3, 5, np.random.default_rng(0))
-    assert len(usual) == (40 if codes.max() == 0 else 0)
+    held_out = unexplained_when_held_out(X, X[:, :5], codes, 3, 5, np.random.default_rng(0))
+    assert len(held_out) == (40 if codes.max() == 0 else 0)
 
 
-def test_distance_to_states():
+def test_distance_to_reference_cells():
     points, _ = clouds(400, CENTRES, 0)
-    states = ReferenceDensity(points, np.arange(400) % 2, np.random.default_rng(0))
+    density = ReferenceDensity(points, np.arange(400) % 2, np.random.default_rng(0))
     near, _ = clouds(100, CENTRES, 1)
-    usual = states.distance_when_held_out()
-    assert (states.distance(near) > np.quantile(usual, 0.99)).mean() < 0.1
-    assert (states.distance(near + 5) > np.quantile(usual, 0.99)).all()
+    held_out = density.distance_when_held_out()
+    assert (density.distance(near) > np.quantile(held_out, 0.99)).mean() < 0.1
+    assert (density.distance(near + 5) > np.quantile(held_out, 0.99)).all()
     # In units of the spread: a direction with little of it counts more.
     stretched = points * np.array([10] + 19 * [1], np.float32)
-    wide = ReferenceDensity(stretched, np.arange(400) % 2, np.random.default_rng(0))
+    stretched_density = ReferenceDensity(stretched, np.arange(400) % 2, np.random.default_rng(0))
     step = np.eye(20, dtype=np.float32)[:2]
-    found = [wide.distance(stretched[:50] + 3 * way).mean() for way in step]
-    assert found[1] > found[0]
+    distances = [stretched_density.distance(stretched[:50] + 3 * direction).mean() for direction in step]
+    assert distances[1] > distances[0]
 
 
 def test_nearest_labels_win():
     reference, kind = clouds(400, CENTRES, 0)
     cells, true = clouds(100, CENTRES, 1)
-    chosen, probability = predict_labels(cells, reference, kind, np.random.default_rng(0))
-    assert (chosen == true).mean() > 0.98
+    predicted, probability = predict_labels(cells, reference, kind, np.random.default_rng(0))
+    assert (predicted == true).mean() > 0.98
     between = (CENTRES[0] + CENTRES[1])[None].astype(np.float32) / 2
     unsure = predict_labels(
         between, np.concatenate([between] * 14).repeat(2, axis=0), np.arange(28) % 2, np.random.default_rng(0)

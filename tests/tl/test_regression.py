@@ -41,24 +41,24 @@ def test_regression_is_the_ridge_regression():
     penalty = np.tile([regression_module._INTERCEPT, *[regression_module._SLOPES] * D], B)
     penalty = np.concatenate([[0], [regression_module._SHARED_SLOPES] * D, penalty])
     solved = np.linalg.solve(whole.T @ whole + np.diag(penalty), whole.T @ X).reshape(1 + B, 1 + D, G)
-    found = fit(X, cells)
-    np.testing.assert_allclose(found.weights, solved[0] + solved[1:], rtol=1e-4, atol=1e-4)
-    residual = X - np.stack([design @ weights for weights in found.weights])[cells.codes, np.arange(N)]
+    regression = fit(X, cells)
+    np.testing.assert_allclose(regression.weights, solved[0] + solved[1:], rtol=1e-4, atol=1e-4)
+    residual = X - np.stack([design @ weights for weights in regression.weights])[cells.codes, np.arange(N)]
     pooled = np.mean(residual**2, axis=0)
     for b in range(B):
-        own = np.sum(residual[cells.codes == b] ** 2, axis=0)
-        expected = (own + regression_module._POOLED_CELLS * pooled) / (N / B + regression_module._POOLED_CELLS)
-        np.testing.assert_allclose(found.spread[b] ** 2, expected, rtol=1e-3)
+        squares = np.sum(residual[cells.codes == b] ** 2, axis=0)
+        expected = (squares + regression_module._POOLED_CELLS * pooled) / (N / B + regression_module._POOLED_CELLS)
+        np.testing.assert_allclose(regression.spread[b] ** 2, expected, rtol=1e-3)
 
 
 def test_shift_is_taken_out():
     truth, X, cells = planted()
     correction = correct_towards(fit(X, cells), np.array([0]))
-    found = correction.apply(X, cells)
-    error, before = found - truth, X - truth
+    corrected = correction.apply(X, cells)
+    error, before = corrected - truth, X - truth
     assert np.abs(error[cells.codes == 1].mean(axis=0)).max() < 0.1
     assert np.sqrt(np.mean(error**2)) < 0.25 * np.sqrt(np.mean(before**2))
-    np.testing.assert_array_equal(found[cells.codes == 0], X[cells.codes == 0])
+    np.testing.assert_array_equal(corrected[cells.codes == 0], X[cells.codes == 0])
 
 
 def test_average_is_between_the_batches():
@@ -86,8 +86,8 @@ def test_spread_is_stretched_twofold_at_most():
 def test_genes_that_do_not_vary_stay(value):
     _, X, cells = planted()
     X[:, 3] = value
-    found = correct_towards(fit(X, cells), np.arange(B)).apply(X, cells)
-    np.testing.assert_allclose(found[:, 3], value, atol=1e-5)
+    corrected = correct_towards(fit(X, cells), np.arange(B)).apply(X, cells)
+    np.testing.assert_allclose(corrected[:, 3], value, atol=1e-5)
 
 
 def test_sparse_and_chunks_give_the_same(monkeypatch):
@@ -99,12 +99,12 @@ def test_sparse_and_chunks_give_the_same(monkeypatch):
     np.testing.assert_allclose(other.weights, regression.weights, atol=1e-4)
     np.testing.assert_allclose(other.spread, regression.spread, rtol=1e-5)
     correction = correct_towards(regression, np.arange(B))
-    found = correction.apply(X, cells)
-    np.testing.assert_array_equal(correction.apply(sparse.csr_matrix(X), cells), found)
+    corrected = correction.apply(X, cells)
+    np.testing.assert_array_equal(correction.apply(sparse.csr_matrix(X), cells), corrected)
     parts = [correction.apply(X[rows], cells[rows]) for rows in split_rows(N)]
-    np.testing.assert_allclose(np.concatenate(parts), found, atol=1e-5)
-    assert found.min() >= 0
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.concatenate(parts), corrected, atol=1e-5)
+    assert corrected.min() >= 0
+    assert corrected.dtype == np.float32
 
 
 def test_cells_of_strength_0_stay_and_have_no_say():
@@ -113,10 +113,10 @@ def test_cells_of_strength_0_stay_and_have_no_say():
     X[off] = truth[off] + 5 * (cells.codes[off] == 1)[:, None]
     strength = np.where(off, 0, 1).astype(np.float32)
     some = Covariates(cells.points, cells.codes, strength)
-    found = correct_towards(fit(X, some), np.array([0])).apply(X, some)
-    np.testing.assert_array_equal(found[off], X[off])
+    corrected = correct_towards(fit(X, some), np.array([0])).apply(X, some)
+    np.testing.assert_array_equal(corrected[off], X[off])
     on = (cells.codes == 1) & ~off
-    assert np.abs((found - truth)[on].mean(axis=0)).max() < 0.1
+    assert np.abs((corrected - truth)[on].mean(axis=0)).max() < 0.1
 
 
 def test_strength_is_the_share_of_the_way():

@@ -30,8 +30,6 @@ _MODES = ("frozen", "recalibrate")
 _DENSITY_CELLS = 4000
 # Smallest novelty limit, so that nothing is divided by 0.
 _TINY = 1e-12
-# Cells that pass the network at once; no result depends on it.
-_NETWORK_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def place_query(
         if len(rows) >= MIN_CELLS:
             novelty[rows], confidence[rows] = null.novelty(inputs, query_batch.unexplained())
         if code is not None:
-            points[rows] = _correct_known_batch(model, components[rows], code)
+            points[rows] = space.correct_known(components[rows], code)
         else:
             batch_space = space.recalibrate(inputs[sketch]) if options.mode == "recalibrate" else space
             points[rows] = latent = batch_space.correct(inputs)
@@ -172,12 +170,6 @@ def place_query(
     levels = set(map(str, model.batches))
     same_names = [name for name in table if name not in known and name in levels]
     return MappedQuery(points, novelty, confidence, pd.DataFrame.from_dict(table, orient="index"), same_names, warnings)
-
-
-def _correct_known_batch(model: FittedModel, components: Floats, code: int) -> Floats:
-    """Corrected components of cells of a batch that the model was fitted on, shape (cells, components)."""
-    chunks = [components[start : start + _NETWORK_ROWS] for start in range(0, len(components), _NETWORK_ROWS)]
-    return np.concatenate([model.correct(chunk, np.full(len(chunk), code)) for chunk in chunks])
 
 
 def _explain_missing_offset(name: str, n_cells: int) -> str:

@@ -48,8 +48,8 @@ class ReferenceSpace:
 
     def __init__(self, model: FittedModel) -> None:
         reference = model.reference
-        self._strength = model.strength
-        self._network = model.network
+        self._model = model
+        self._network = model.network  # another one after `recalibrate`
         self.codes = reference.codes
         self.inputs = reference.points - model.offsets[reference.codes]
         self.latent = model.correct(reference.points, reference.codes)
@@ -69,8 +69,13 @@ class ReferenceSpace:
             by_batch = [run_network(network, network.encode, chunk, np.full(len(chunk), code)) for code in codes]
             latent = by_batch[0] if len(by_batch) == 1 else np.mean(by_batch, axis=0, dtype=np.float32)
             # `chunk` are also the uncorrected components as in the average batch, for the mean of the offsets is 0.
-            corrected[start : start + _NETWORK_ROWS] = chunk + self._strength.at(chunk) * (latent - chunk)
+            corrected[start : start + _NETWORK_ROWS] = chunk + self._model.strength.at(chunk) * (latent - chunk)
         return corrected
+
+    def correct_known(self, points: Floats, code: int) -> Floats:
+        """Corrected components of cells of the batch `code` of the fit, shape (cells, components), of their components `points`."""
+        chunks = [points[start : start + _NETWORK_ROWS] for start in range(0, len(points), _NETWORK_ROWS)]
+        return np.concatenate([self._model.correct(chunk, np.full(len(chunk), code)) for chunk in chunks])
 
     def recalibrate(self, inputs: Floats) -> ReferenceSpace:
         """Copy whose network has the statistics of the reference cells and of these `inputs`; `latent` is unchanged.
