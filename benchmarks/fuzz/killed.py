@@ -21,7 +21,7 @@ from scbatchnorm import BatchNormAutoencoder, cli
 from scbatchnorm._method import fit as _fitting
 from scbatchnorm._persistence import checkpoint as _checkpoint
 from scbatchnorm._persistence import file as _file
-from scbatchnorm.cli import _files
+from scbatchnorm.cli import _source
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Floats, Labels
@@ -173,7 +173,7 @@ def racing(n_saves: int) -> Counter[str]:
 
 def _integrate(place: killing.Place, arguments: list[str]) -> None:
     """In a process: the command line."""
-    with contextlib.redirect_stdout(io.StringIO()), place.at(writing=(_files, "write")):
+    with contextlib.redirect_stdout(io.StringIO()), place.at(writing=(_source, "write_anndata")):
         status = cli.main(arguments)
     sys.exit(status)
 

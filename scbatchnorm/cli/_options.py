@@ -19,7 +19,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_figure(parser: argparse.ArgumentParser, content: str) -> None:
-    """The picture that is written, see `_files.FIGURES`."""
+    """The picture that is written, see `_files.FIGURE_SUFFIXES`."""
     parser.add_argument("--figure", type=Path, metavar="FILE", help=f"draw {content}, .png, .pdf or .svg")
 
 

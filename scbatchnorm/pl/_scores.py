@@ -244,7 +244,8 @@ def _draw(
         columns = [replace(column, x=column.x + (_NARROWEST - width) / 2) for column in columns]
         width = _NARROWEST
     has_intervals = any(f"{column.title} low" in block.rows for block in blocks for column in columns)
-    row_height = _CIRCLE + (13 if has_intervals else 6)
+    names = [wrap_name(name) for block in blocks for name in (block.title, *map(str, block.rows.index))]
+    row_height = max(_CIRCLE + (13 if has_intervals else 6), 12 * max(name.count("\n") + 1 for name in names))
     characters = int(width / (_CHARACTER * _NOTE))
     note = "\n".join(line for text in notes for line in textwrap.wrap(text, characters))
     top = _GROUP_LINE + 4 + _LINE * max(column.heading.count("\n") + 1 for column in columns)
@@ -253,7 +254,6 @@ def _draw(
     ax = new_or_given_axes(given_ax, width=width / 72, height=height / 72)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[])
     ax.spines[:].set_visible(False)
-    names = [wrap_name(name) for block in blocks for name in (block.title, *map(str, block.rows.index))]
     scale = 1.0 if given_ax is None else _scale(ax, names, width, height)
     _draw_headings(ax, columns, top, sort_by, scale)
     y, labels = top, []

@@ -267,6 +267,7 @@ LONG = [f"X_{'a_long_name_of_forty_characters_in_all'[: 16 + 2 * i]}" for i in r
 SHAPES = {
     "all": full(),
     "long names": full(names=LONG),
+    "very long names": full(names=[f"{'a_very_long_name_' * 9}{i}" for i in range(3)]),
     "no intervals": full(intervals=False),
     "one row": full().iloc[[0]],
     "one metric": full()[["iLISI", "notes"]],
