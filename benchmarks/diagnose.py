@@ -25,9 +25,9 @@ from benchmarks.null import one_experiment, split
 from benchmarks.options import add_columns, add_output
 from benchmarks.scoring import prepare, prepare_counts
 from scbatchnorm import tl
-from scbatchnorm.tl._diagnosis import mingling as _mingling
-from scbatchnorm.tl._diagnosis import noise as _noise
-from scbatchnorm.tl._diagnosis.states import HALF, LEAST_CELLS
+from scbatchnorm.tl._diagnosis.noise import find_batch_neighbours
+from scbatchnorm.tl._diagnosis.overlap import SAME_GROUP, knn_mixing
+from scbatchnorm.tl._diagnosis.states import MIN_CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ _REP = "X_judged"
 _BATCH = "random_split"
 _FORCED = {True: "far too strong, types mixed", False: "far too strong, types apart"}
 # Cells that a planted type has to have where it is planted, to be a state at all.
-_LEAST = 2 * LEAST_CELLS
+_LEAST = 2 * MIN_CELLS
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -103,7 +103,7 @@ def row(case: str, what: str, judged: tuple[Diagnosis, pd.DataFrame], *, types: 
         frozenset((label[first], label[second])) for first, second in zip(pairs["first"], pairs["second"], strict=True)
     }
     right = cells["type"].to_numpy() == label.loc[cells["diagnose_state"]].to_numpy()
-    own = all(right[(cells["type"] == each).to_numpy()].mean() >= HALF for each in types)
+    own = all(right[(cells["type"] == each).to_numpy()].mean() >= SAME_GROUP for each in types)
     return {
         "case": case,
         "what": what,
@@ -157,7 +157,7 @@ def forced(cells: Cells, seed: int) -> Iterator[dict[str, Any]]:
         points = np.zeros((len(keep), part.obsm["X_scbatchnorm"].shape[1]), dtype=np.float32)
         points[keep] = part.obsm["X_scbatchnorm"]
         inside = keep & (cells.batch == batch) & np.isin(cells.label, [label, target])
-        happened = mixed(points[inside], cells.label[inside] == target) > HALF
+        happened = mixed(points[inside], cells.label[inside] == target) > SAME_GROUP
         judged = cells.judge(points, keep, seed)
         yield row(_FORCED[happened], f"{label}, {target}", judged, types=(label, target))
 
@@ -165,8 +165,8 @@ def forced(cells: Cells, seed: int) -> Iterator[dict[str, Any]]:
 def mixed(points: np.ndarray, second: np.ndarray) -> float:
     """How far two groups of cells lie within each other, by their true types."""
     codes, rows = second.astype(np.intp), [np.arange(len(points))]
-    near = _noise.within(points, rows)[0]
-    return float(_mingling.between(_mingling.neighbours_in(near, codes, 2), codes, np.bincount(codes))[0, 1])
+    near = find_batch_neighbours(points, rows)[0]
+    return float(knn_mixing(near, codes, 2)[0, 1])
 
 
 def null(path: Path, options: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:

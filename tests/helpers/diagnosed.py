@@ -6,6 +6,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from scbatchnorm.tl._diagnosis.findings import Findings, compare_embeddings
+
 TYPES = ("B cell", "T cell", "NK cell", "monocyte")
 GENES = 40
 
@@ -38,3 +40,16 @@ def onto(adata: ad.AnnData, moved: str, target: str, batch: str | None = None) -
     here = np.ones(len(label), dtype=bool) if batch is None else (adata.obs["batch"] == batch).to_numpy()
     points[(label == moved) & here] += points[label == target].mean(axis=0) - points[label == moved].mean(axis=0)
     return points
+
+
+def compare(adata: ad.AnnData, after: np.ndarray) -> Findings:
+    """Findings of an embedding of such cells."""
+    codes = (adata.obs["batch"] == "y").to_numpy().astype(np.intp)
+    return compare_embeddings(adata.obsm["X_pca"], after, codes, np.random.default_rng(0))
+
+
+def types_of(adata: ad.AnnData, findings: Findings, pairs: pd.DataFrame) -> list[set[str]]:
+    """The most frequent types of both states of each pair."""
+    labels, codes = adata.obs["cell_type"].to_numpy(), findings.states.codes
+    main = [max(TYPES, key=lambda t: (labels[codes == s] == t).sum()) for s in range(findings.states.n_states)]
+    return [{main[row["first"]], main[row["second"]]} for _, row in pairs.iterrows()]

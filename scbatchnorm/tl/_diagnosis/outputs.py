@@ -1,4 +1,4 @@
-"""Where `tl.diagnose` writes what it found."""
+"""The output of a diagnosis, written to AnnData."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pandas as pd
 from scbatchnorm._data.adata import load_annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
     from scbatchnorm._data.types import Floats
     from scbatchnorm.tl._diagnosis.change import Change
     from scbatchnorm.tl._diagnosis.findings import Findings
-    from scbatchnorm.tl._diagnosis.inputs import Judged
+    from scbatchnorm.tl._diagnosis.inputs import DiagnosisInput
     from scbatchnorm.tl._diagnosis.result import Diagnosis
 
 _OBS = ("state", "kept", "displacement", "displacement_own")
@@ -27,48 +27,50 @@ _TABLES = ("states", "merged", "private", "changes", "control_genes", "calibrati
 _VAR = ("shift", "variance_lost", "signal_before", "signal_after")
 
 
-def write(
+def write_diagnosis(
     adata: AnnData,
     slot: str,
     prefix: str,
-    found: Diagnosis,
-    judged: Judged,
+    diagnosis: Diagnosis,
+    data: DiagnosisInput,
     findings: Findings,
     change: Change | None,
-    signals: dict[str, Floats],
-    params: dict[str, Any],
+    signals: Mapping[str, Floats],
+    params: Mapping[str, Any],
 ) -> dict[str, list[str]]:
-    """Write everything and say where; what an earlier call wrote and this one did not goes."""
-    names = found.states.index.to_numpy()
+    """Write the diagnosis to `uns[slot]` and to columns with the `prefix`; return the keys by attribute of AnnData.
+
+    Columns of an earlier diagnosis that this one does not have are deleted.
+    """
+    names = diagnosis.states.index.to_numpy()
     obs: dict[str, Any] = {
         "state": pd.Categorical.from_codes(findings.states.codes, categories=pd.Index(names)),
         "kept": findings.kept,
     }
-    var = {name: _spread(adata, judged, signals[name]) for name in _VAR if name in signals}
+    var = {name: _spread_genes(adata, data, signals[name]) for name in _VAR if name in signals}
     varm = {}
     if change is not None:
         obs |= {"displacement": change.displacement, "displacement_own": change.displacement_own}
-    if (
-        judged.model is not None
-        and change is not None
-        and change.shift is not None
-        and change.variance_lost is not None
-    ):
-        places = adata.var_names.get_indexer(pd.Index(judged.model.features_))
-        shift = np.full((adata.n_vars, judged.batches.n), np.nan, dtype=np.float32)
+    if data.model is not None and change is not None and change.genes is not None:
+        places = adata.var_names.get_indexer(pd.Index(data.model.features_))
+        shift = np.full((adata.n_vars, data.batches.n_batches), np.nan, dtype=np.float32)
         lost = np.full(adata.n_vars, np.nan)
-        shift[places], lost[places] = change.shift, change.variance_lost
+        shift[places], lost[places] = change.genes.shift, change.genes.variance_lost
         var |= {"shift": np.sqrt(np.square(shift, dtype=np.float64).mean(axis=1)), "variance_lost": lost}
         varm["shift"] = shift
-    tables = {name: getattr(found, name) for name in _TABLES}
-    record = {"verdict": found.verdict, "reasons": np.array(found.reasons, dtype=str), **tables}
-    record |= {"batches": np.array(judged.batch_names, dtype=str), "params": params}
+    record = {
+        "verdict": diagnosis.verdict,
+        "reasons": np.array(diagnosis.reasons, dtype=str),
+        **{name: getattr(diagnosis, name) for name in _TABLES},
+        "batches": np.array(data.batch_names, dtype=str),
+        "params": dict(params),
+    }
     with warnings.catch_warnings():
         # A view becomes an object of its own, as in scanpy: the caller asked for the result to be written to it.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
         load_annotation(adata)
         for frame, values, known in ((adata.obs, obs, _OBS), (adata.var, var, _VAR), (adata.varm, varm, ("shift",))):
-            _replace(frame, prefix, values, known)
+            _replace_columns(frame, prefix, values, known)
         adata.uns[slot] = record
     written = {
         attribute: [f"{prefix}_{name}" for name in values]
@@ -77,8 +79,8 @@ def write(
     return written | {"uns": [slot]}
 
 
-def _replace(frame: Any, prefix: str, values: dict[str, Any], known: Sequence[str]) -> None:
-    """Set the columns `values`, drop those `known` ones that are not among them."""
+def _replace_columns(frame: Any, prefix: str, values: dict[str, Any], known: Sequence[str]) -> None:
+    """Set the columns `values`, and delete those of the `known` ones that are not among them."""
     for name in known:
         column = f"{prefix}_{name}"
         if name in values:
@@ -87,9 +89,9 @@ def _replace(frame: Any, prefix: str, values: dict[str, Any], known: Sequence[st
             del frame[column]
 
 
-def _spread(adata: AnnData, judged: Judged, values: Floats) -> Floats:
-    """Values of the genes of the expression, as values of all genes of `adata`."""
+def _spread_genes(adata: AnnData, data: DiagnosisInput, values: Floats) -> Floats:
+    """Values of the examined genes as values of all genes of `adata`, nan for the others."""
     spread = np.full(adata.n_vars, np.nan)
-    if judged.expression is not None and judged.expression.mask is not None:
-        spread[judged.expression.mask] = values
+    if data.expression is not None and data.expression.mask is not None:
+        spread[data.expression.mask] = values
     return spread
