@@ -46,9 +46,9 @@ def batchwise_scores(X: Matrix, codes: Codes, n_components: int, rng: np.random.
     else:
         scaled = np.minimum(X, (mean + 10 * sd)[codes]) / sd[codes]
     mean = _group_moments(scaled, codes, n_batches)[0]
-    found = principal_axes(InMemory(scaled), mean, codes, n_components, rng)
+    axes = principal_axes(InMemory(scaled), mean, codes, n_components, rng)
     with one_blas_thread():
-        return np.asarray(scaled @ found, dtype=np.float32) - (mean @ found)[codes]
+        return np.asarray(scaled @ axes, dtype=np.float32) - (mean @ axes)[codes]
 
 
 def principal_axes(
@@ -83,13 +83,13 @@ def principal_axes(
     if _implicit(n_cells, n_features):
         X = _whole(blocks)
         with one_blas_thread():
-            found = _by_arpack(X, mean, codes, probe, k, rng)
+            axes = _by_arpack(X, mean, codes, probe, k, rng)
     else:
-        found = _of_covariance(blocks, mean, codes, probe, k)
-    if found is None:
+        axes = _by_covariance(blocks, mean, codes, probe, k)
+    if axes is None:
         return np.eye(n_features, k, dtype=np.float32)
-    sign = np.sign(found[np.abs(found).argmax(axis=0), np.arange(k)])
-    return np.ascontiguousarray(found * np.where(sign == 0, 1, sign), dtype=np.float32)
+    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(k)])
+    return np.ascontiguousarray(axes * np.where(sign == 0, 1, sign), dtype=np.float32)
 
 
 def count_normal_draws(n_cells: int, n_features: int) -> list[int]:
@@ -130,7 +130,7 @@ class _Products:
         return [total, lengths]
 
 
-def _of_covariance(blocks: Blocks, mean: Floats, codes: Codes | None, probe: Floats, k: int) -> Floats | None:
+def _by_covariance(blocks: Blocks, mean: Floats, codes: Codes | None, probe: Floats, k: int) -> Floats | None:
     """Principal axes from the covariance of the features; `None` where there is no direction.
 
     Sums are added in the order of the cells, so they do not depend on how many threads or machines there are.
@@ -165,14 +165,14 @@ def _by_arpack(
     def centred_t(u: Floats) -> Floats:
         return X.T @ u - mean.T @ (member @ u)
 
-    there, back = (centred, centred_t) if X.shape[0] >= X.shape[1] else (centred_t, centred)
+    matvec, rmatvec = (centred, centred_t) if X.shape[0] >= X.shape[1] else (centred_t, centred)
     shorter = min(X.shape)
-    gram = LinearOperator((shorter, shorter), matvec=lambda v: back(there(v.ravel())), dtype=np.float32)
+    gram = LinearOperator((shorter, shorter), matvec=lambda v: rmatvec(matvec(v.ravel())), dtype=np.float32)
     start = rng.standard_normal(shorter).astype(np.float32)
     # As scipy's svds, bit by bit, but that has no rng for the vectors ARPACK goes on with where the rank is lower than k.
-    found = np.linalg.qr(eigsh(gram, k=k, v0=start, **({"rng": rng} if _SEEDED else {}))[1])[0]
-    u, _, vt = svd(np.column_stack([there(v) for v in np.ascontiguousarray(found.T)]), full_matrices=False)
-    return (vt[::-1] @ found.T)[::-1].T if there is centred else u
+    basis = np.linalg.qr(eigsh(gram, k=k, v0=start, **({"rng": rng} if _SEEDED else {}))[1])[0]
+    u, _, vt = svd(np.column_stack([matvec(v) for v in np.ascontiguousarray(basis.T)]), full_matrices=False)
+    return (vt[::-1] @ basis.T)[::-1].T if matvec is centred else u
 
 
 def _group_moments(X: Matrix, codes: Codes, n_groups: int) -> tuple[Floats, Floats]:

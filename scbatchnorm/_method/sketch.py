@@ -1,4 +1,4 @@
-"""A part of the cells to learn from, where these are very many: every batch and every region is represented."""
+"""The cells to learn from, where there are very many: a sketch in which every batch and every region is represented."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm._method.stem import Stem
 
-# Centres of regions, and the rounds in which they are drawn: each time far cells are the likelier ones.
+# Centres of regions, and the rounds in which they are drawn: in each, cells far from the centres so far are more likely.
 _REGIONS = 512
 _ROUNDS = 4
 # Share of the sketch that regions divide among them equally, and batches.
@@ -74,8 +74,10 @@ def _regions(products: Floats, stem: Stem, rng: np.random.Generator) -> Codes:
         centres = torch.from_numpy(stem.standardise(products[_far(distance, n_new, rng)]))
         for start in range(0, len(products), _ROWS):
             rows = slice(start, start + _ROWS)
-            found, which = torch.cdist(torch.from_numpy(stem.standardise(products[rows])), centres).min(dim=1)
-            square = found.square().numpy()
+            nearest_distance, which = torch.cdist(torch.from_numpy(stem.standardise(products[rows])), centres).min(
+                dim=1
+            )
+            square = nearest_distance.square().numpy()
             closer = square < distance[rows]
             distance[rows][closer] = square[closer]
             nearest[rows][closer] = (i * n_new + which.numpy())[closer]

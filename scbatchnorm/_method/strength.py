@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scbatchnorm._method.coherence import Evidence
 
 # Where batches are too small to be split: what splits of larger ones give.
-_USUAL = Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
+_DEFAULT_CHANCE = Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
 # Landmarks kept of each batch, and landmarks that a value is the mean of.
 PER_BATCH = 500
 _NEAR = 15
@@ -102,7 +102,7 @@ def estimate_strength(points: Floats, codes: Codes, rng: np.random.Generator) ->
     evidence = measure_coherence(points, codes, rng)
     if not len(evidence):
         return Strength(0.0, evidence.low, "batches share no cell states: there is nothing that could be aligned")
-    chance = coherence_by_chance(points, codes, rng) or _USUAL
+    chance = coherence_by_chance(points, codes, rng) or _DEFAULT_CHANCE
     numbers = f"coherence {evidence.low:.2f}; by chance up to {chance.low:.2f}"
     if evidence.low > chance.low:
         return _everywhere(points, codes, evidence, chance, numbers, rng)

@@ -1,4 +1,4 @@
-"""Which cells have counterparts in which other batches, and how well those are mixed: what keeps private states in place."""
+"""Which cells have counterparts in which other batches, and how well batches are mixed: what keeps private states in place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ASKED = 2000
 
 @dataclass(frozen=True)
 class SharedStates:
-    """States that batches share: their anchors, and how far each cell takes part."""
+    """States that batches share: anchors between them, and how much each cell takes part in each comparison."""
 
     anchors: Anchors
     overlap: Floats  # (cells, batches), see `neighbourhood_overlap`
@@ -36,8 +36,8 @@ def find_shared_states(points: Floats, codes: Codes, n_neighbors: int, rng: np.r
     anchors = find_anchors(points, codes, n_neighbors, rng)
     anchors = clean_anchors(anchors, points, displaced=_DISPLACED, dissimilar=_DISSIMILAR)
     near = neighbours_within_batch(points, codes)
-    share = neighbourhood_overlap(anchors, near, codes)
-    return SharedStates(anchors, share, pair_weights(anchors, share, near, codes))
+    overlap = neighbourhood_overlap(anchors, near, codes)
+    return SharedStates(anchors, overlap, pair_weights(anchors, overlap, near, codes))
 
 
 def neighbours_within_batch(points: Floats, codes: Codes) -> Codes:
@@ -46,12 +46,12 @@ def neighbours_within_batch(points: Floats, codes: Codes) -> Codes:
     Cells of a smaller batch have all its cells, in turn until there are 15.
     """
     points = l2_normalise(points)
-    found = np.empty((len(codes), _LOCAL), dtype=np.intp)
+    neighbours = np.empty((len(codes), _LOCAL), dtype=np.intp)
     for level in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == level)
         near = rows[find_nearest(points[rows], points[rows], _LOCAL)]
-        found[rows] = near[:, np.arange(_LOCAL) % near.shape[1]]
-    return found
+        neighbours[rows] = near[:, np.arange(_LOCAL) % near.shape[1]]
+    return neighbours
 
 
 def neighbourhood_overlap(anchors: Anchors, near: Codes, codes: Codes) -> Floats:
@@ -65,22 +65,22 @@ def neighbourhood_overlap(anchors: Anchors, near: Codes, codes: Codes) -> Floats
     return _local_mean(anchored, near)
 
 
-def pair_weights(anchors: Anchors, share: Floats, near: Codes, codes: Codes) -> Floats:
+def pair_weights(anchors: Anchors, overlap: Floats, near: Codes, codes: Codes) -> Floats:
     """How much each cell counts when its batch is compared with each other batch, shape (cells, batches).
 
-    The anchors among the `near` cells, each counted by the `share` (of `support`) that both its ends have in the other's batch.
+    The anchors among the `near` cells, each counted by the `overlap` (of `neighbourhood_overlap`) that both its ends have in the other's batch.
     As an anchor counts for both its cells, two batches weigh the same in every state they share, however unequal their
     numbers of cells are; a state that only one of them has weighs nothing. Scaled to a mean sum per cell of the
-    squared support, so that data of which less is shared are pushed less.
+    squared overlap, so that data of which less is shared are pushed less.
     """
     left, right = codes[anchors.left], codes[anchors.right]
-    weight = share[anchors.left, right] * share[anchors.right, left]
-    count = np.zeros_like(share)
+    weight = overlap[anchors.left, right] * overlap[anchors.right, left]
+    count = np.zeros_like(overlap)
     np.add.at(count, (anchors.left, right), weight)
     np.add.at(count, (anchors.right, left), weight)
     local = _local_mean(count, near)
     total = float(local.sum())
-    scale = float(np.square(share.max(axis=1)).sum()) / total if total > 0 else 0.0
+    scale = float(np.square(overlap.max(axis=1)).sum()) / total if total > 0 else 0.0
     return local * np.float32(scale)
 
 

@@ -76,7 +76,7 @@ def empty_history() -> pd.DataFrame:
 
 
 class ShiftHistory:
-    """Shift between batches, and drift from look to look, at each normalisation: always of the same cells."""
+    """Shift between batches, and drift since the last record, at each normalisation: always of the same cells."""
 
     def __init__(self, points: Floats, codes: Codes) -> None:
         # Evenly over the cells and not at random: what is recorded must not change what is trained.
@@ -124,13 +124,13 @@ class ShiftHistory:
         return snapshot(frozen, x, codes, network.n_batches)
 
     def frame(self) -> pd.DataFrame:
-        """One row per look, layer, position and batch, whose names are its codes."""
+        """One row per record, layer, position and batch, whose names are its codes."""
         empty = empty_shift_history()  # whose types also files have: pandas 3 infers others for words
         return pd.concat(self.tables, ignore_index=True)[list(empty)].astype(empty.dtypes)
 
 
 def empty_shift_history() -> pd.DataFrame:
-    """History of no looks: the columns, without rows."""
+    """History without records: the columns, without rows."""
     words, whole = ("layer", "norm", "position", "batch"), ("step", "n_cells")
     columns = ("step", *words, "n_cells", "mean_shift", "variance_shift", "drift")
     return pd.DataFrame(

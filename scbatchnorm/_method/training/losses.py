@@ -1,4 +1,4 @@
-"""What pulls batches together: the displacement of anchors, and a discriminator whose gradient is turned round."""
+"""Losses between batches: displacement of anchors, and pairwise domain classification with gradient reversal."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ def displacement_loss(left: torch.Tensor, right: torch.Tensor, group: torch.Tens
     return (kernel @ (left - right)).square().sum(dim=1).mean()
 
 
-def pairwise_domain_loss(guess: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """How badly batches are told apart, two at a time, a scalar.
+def pairwise_domain_loss(logits: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Pairwise domain classification loss, a scalar: how badly the discriminator tells two batches apart, for each pair of batches.
 
-    The logistic loss of a cell's own batch against each other batch. A cell is thus only asked about the batches that share
-    its state, and `weight` can balance each two of them state by state: otherwise a difference in composition, which is no
-    batch effect, would betray the batch and be removed. Scaled so that random guessing costs what it costs in a cross-entropy
+    The logistic loss of a cell's own batch against each other batch. A cell is only classified against the batches that share
+    its state, and `weight` can balance each pair of them state by state: otherwise a difference in composition, which is no
+    batch effect, would tell the batch and be removed. Scaled so that a random classification costs what it costs in a cross-entropy
     over all batches whose cells have these weights.
 
     Parameters
     ----------
-    guess
+    logits
         Unnormalised log-probability of each batch, shape (cells, batches).
     codes
         Batch of each cell, shape (cells,).
     weight
         Weight of each other batch for each cell, shape (cells, batches); 0 for its own.
     """
-    own = guess.gather(1, codes[:, None])
-    return math.log2(guess.shape[1]) * (weight * F.softplus(guess - own)).sum(dim=1).mean()
+    own_batch = logits.gather(1, codes[:, None])
+    return math.log2(logits.shape[1]) * (weight * F.softplus(logits - own_batch)).sum(dim=1).mean()
 
 
 class _Reverse(torch.autograd.Function):
-    """Identity whose gradient is turned round and weighted (Ganin & Lempitsky 2015)."""
+    """Gradient reversal: the identity, whose gradient is negated and weighted (Ganin & Lempitsky 2015)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: float) -> torch.Tensor:
@@ -73,5 +73,5 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(x: torch.Tensor, weight: float) -> torch.Tensor:
-    """`x` itself; what is learned through it moves x the other way, `weight` times as much."""
+    """`x` itself; its gradient is the negated one, `weight` times as large."""
     return _Reverse.apply(x, weight)
