@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scbatchnorm._data.batches import Batches
+from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.checks import check_finite, check_log_normalised, check_unique_genes, join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
 from scbatchnorm._data.matrix import as_array, as_csr, as_real_matrix
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scbatchnorm._data.types import Bools, Codes, Floats, Labels, Matrix
+    from scbatchnorm._data.types import Bools, Codes, Floats, Labels
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Keys:
 
 @dataclass(frozen=True)
 class Features:
-    """What is integrated: `matrix` (cells, features) with a name for each feature; blocks of it, if it is not in memory."""
+    """What is integrated: checked `blocks` (cells, features), and a name for each feature."""
 
-    matrix: Matrix
+    blocks: Blocks
     names: Labels
     mask: Bools | None  # (n_vars,) which genes these are; None for a representation
 
@@ -123,7 +124,10 @@ def check_writable(adata: AnnData, *, copy: bool = False) -> None:
 def read_features(
     adata: AnnData, *, layer: str | None, use_rep: str | None, mask_var: Bools | Sequence[bool] | str | None
 ) -> Features:
-    """Matrix to integrate, checked: expression as CSR, a representation as an array; `adata` is not changed."""
+    """Blocks to integrate: expression as CSR, a representation as an array; `adata` is not changed.
+
+    What is in memory is checked here, and need not be checked again; a Dask array is checked when its blocks are read.
+    """
     _is_anndata(adata)
     if use_rep is not None:
         if layer is not None:
@@ -138,8 +142,8 @@ def read_features(
     return Features(_expression(adata, layer, np.flatnonzero(mask), names), names, mask)
 
 
-def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels) -> Matrix:
-    """Log-normalised expression of the genes at these places, which have these names, checked."""
+def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels) -> Blocks:
+    """Log-normalised expression of the genes at these places, which have these names."""
     if layer is not None and not (isinstance(layer, str) and layer in adata.layers):
         available = ", ".join(map(str, [k for k in adata.layers if k is not None])) or "none"
         msg = f"layer={layer!r} is not a key of adata.layers; keys: {available}."
@@ -161,7 +165,7 @@ def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels)
         values = values if np.array_equal(places, np.arange(adata.n_vars)) else values[:, places]
     matrix = as_csr(values, where=where)
     check_log_normalised(matrix, where=where, cells=adata.obs_names, genes=names)
-    return matrix
+    return InMemory(matrix, checked=True)
 
 
 def _representation(adata: AnnData, use_rep: str) -> Features:
@@ -175,7 +179,7 @@ def _representation(adata: AnnData, use_rep: str) -> Features:
         raise ValueError(msg)
     names = np.array([f"{use_rep}_{i}" for i in range(matrix.shape[1])])
     check_finite(matrix, where=f"adata.obsm[{use_rep!r}]", cells=adata.obs_names, genes=names)
-    return Features(matrix, names, None)
+    return Features(InMemory(matrix, checked=True), names, None)
 
 
 def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bools:
@@ -205,8 +209,8 @@ def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bool
     return values
 
 
-def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Matrix, Any]:
-    """Matrix and batches of `adata` as the model with the features `names` was given them by `pp.integrate`.
+def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) -> tuple[Blocks, Any]:
+    """Blocks and batches of `adata` as the model with the features `names` was given them by `pp.integrate`.
 
     What was integrated is read from the record of the integration, if there is one; `batch` may name another column.
 
@@ -224,7 +228,7 @@ def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) ->
         batch = read_batches(adata, batch or recorded_keys(record["batch_key"]))
     layer, use_rep = (record.get(name) or None for name in ("layer", "use_rep"))
     if use_rep is not None:
-        return _representation(adata, use_rep).matrix, batch
+        return _representation(adata, use_rep).blocks, batch
     missing = pd.Index(names).difference(adata.var_names)
     if len(missing):
         msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {join_names(missing)}."

@@ -101,10 +101,18 @@ class Blocks(ABC):
 
 
 class InMemory(Blocks):
-    """A matrix in memory."""
+    """A matrix in memory.
 
-    def __init__(self, matrix: Matrix) -> None:
-        self.matrix, self.shape = matrix, matrix.shape
+    Parameters
+    ----------
+    matrix
+        Canonical CSR or C-contiguous array of float32, shape (cells, features).
+    checked
+        Whether its values are known to be finite and not beyond 1e12; otherwise `feature_sums` checks them.
+    """
+
+    def __init__(self, matrix: Matrix, *, checked: bool = False) -> None:
+        self.matrix, self.shape, self._checked = matrix, matrix.shape, checked
 
     def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
         """See `Blocks`."""
@@ -117,7 +125,9 @@ class InMemory(Blocks):
 
     def feature_sums(self) -> Floats:
         """See `Blocks`."""
-        check_finite(self.matrix, where="X", cells=np.arange(self.shape[0]), genes=np.arange(self.shape[1]))
+        if not self._checked:
+            check_finite(self.matrix, where="X", cells=np.arange(self.shape[0]), genes=np.arange(self.shape[1]))
+            self._checked = True
         return self.total(lambda block, _: [column_sums(block)], what="means")[0]
 
     def all(self) -> Matrix:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LOG_CEILING = 30.0
 #: Single precision ends at 3e38: squares of larger values, in units of a small spread and added up, would be infinite.
 LARGEST = 1e12
+# Values that are looked at together.
+_PART = 2**16
 
 
 def join_names(names: Iterable[object], most: int = 8) -> str:
@@ -45,17 +47,22 @@ def check_unique_genes(names: Labels) -> None:
         raise ValueError(msg)
 
 
-def check_finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
-    """Raise if `matrix` holds NaN or infinite values, or such that squares of them may become it, saying where."""
+def check_finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> tuple[float, float]:
+    """Raise if `matrix` holds NaN or infinite values, or such that squares of them may become it, saying where.
+
+    Returns the lowest and the highest value, and 0 where all are above or below it.
+    """
     values = _stored(matrix)
+    lowest, highest = float(values.min(initial=0)), float(values.max(initial=0))  # nan where a value is
+    if lowest >= -LARGEST and highest <= LARGEST:
+        return lowest, highest
     bad = ~np.isfinite(values)
     if bad.any():
         msg = f"{where} must be finite; {_locate(matrix, bad, cells, genes, 'NaN or infinite values')}."
         raise ValueError(msg)
-    if values.size and max(values.max(), -values.min()) > LARGEST:
-        large = np.abs(values) > LARGEST
-        msg = f"{where} must lie between {-LARGEST:g} and {LARGEST:g}; {_locate(matrix, large, cells, genes, 'values beyond')}."
-        raise ValueError(msg)
+    large = np.abs(values) > LARGEST
+    msg = f"{where} must lie between {-LARGEST:g} and {LARGEST:g}; {_locate(matrix, large, cells, genes, 'values beyond')}."
+    raise ValueError(msg)
 
 
 def check_log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
@@ -66,11 +73,10 @@ def check_log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Nam
     ValueError
         NaN, infinite or negative values, or values that look like raw counts.
     """
-    check_finite(matrix, where=where, cells=cells, genes=genes)
-    check_not_negative(matrix, where=where, cells=cells, genes=genes)
-    values = _stored(matrix)
-    highest = float(values.max(initial=0))
-    whole = highest > 1 and np.array_equal(values, np.rint(values))
+    lowest, highest = check_finite(matrix, where=where, cells=cells, genes=genes)
+    if lowest < 0:
+        check_not_negative(matrix, where=where, cells=cells, genes=genes)
+    whole = highest > 1 and _are_whole(_stored(matrix))
     check_not_counts(where, whole=whole, too_high=highest > LOG_CEILING, highest=highest)
 
 
@@ -100,6 +106,13 @@ def check_not_counts(where: str, *, whole: bool, too_high: bool, highest: float 
         reach = f"up to {highest:g}" if highest is not None else f"above {LOG_CEILING:g}"
         msg = f"{where} has values {reach}, which log-normalised expression does not reach; run sc.pp.log1p(adata) first if it was not."
         warn(msg)
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers; of most expression the first few are not."""
+    values = values.ravel()
+    parts = (values[start : start + _PART] for start in range(0, values.size, _PART))
+    return all(np.array_equal(part, np.rint(part)) for part in parts)
 
 
 def _stored(matrix: Matrix) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from scbatchnorm._data.adata import read_like_fit
 from scbatchnorm._data.batches import encode_batches
-from scbatchnorm._data.blocks import InMemory
+from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.dask_blocks import DaskBlocks, is_lazy
 from scbatchnorm._data.matrix import as_features
 from scbatchnorm._method.calibration import calibrate_statistics, has_statistics
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
 
-    from scbatchnorm._data.blocks import Blocks
     from scbatchnorm._data.plain import Arrays
     from scbatchnorm._data.types import Codes, Floats, Labels
     from scbatchnorm._method.stem import Stem
@@ -219,9 +218,11 @@ class FittedModel(LinearModel):
 
     def _as_blocks(self, X: Any) -> Blocks:
         """`X` (cells, features) in blocks, checked."""
-        if not is_lazy(X):
+        if not (isinstance(X, Blocks) or is_lazy(X)):
             X = as_features(check_array(X, accept_sparse="csr", dtype=np.float32), self.stem_kind, where="X")
         if X.shape[1] != len(self.features):
             msg = f"X must have the {len(self.features)} features of the model; got {X.shape[1]}."
             raise ValueError(msg)
+        if isinstance(X, Blocks):
+            return X
         return DaskBlocks(X, where="X") if is_lazy(X) else InMemory(X)

@@ -13,7 +13,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from scbatchnorm._data.adata import Keys, check_writable, read_batches, read_features, write_integration
-from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import DaskBlocks
 from scbatchnorm._estimator import BatchNormAutoencoder
@@ -146,8 +145,8 @@ def integrate(
         msg = "a model with stem='identity' takes a representation as it is: name it with use_rep."
         raise ValueError(msg)
     _warn_of_small(batches, batch_key)
-    logger.info("integrating %d cells x %d features of %d batches", *features.matrix.shape, batches.n_batches)
-    blocks = features.matrix if isinstance(features.matrix, Blocks) else InMemory(features.matrix)
+    logger.info("integrating %d cells x %d features of %d batches", *features.blocks.shape, batches.n_batches)
+    blocks = features.blocks
     if isinstance(blocks, DaskBlocks):
         blocks.progress = estimator.progress
     products, batches = estimator._fit(blocks, batches, features.names)

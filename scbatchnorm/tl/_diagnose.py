@@ -254,7 +254,8 @@ def _measure_signals(data: DiagnosisInput, findings: Findings) -> dict[str, Floa
         "signal_again": findings.neighbours_again,
         "signal_after": findings.neighbours_after,
     }
-    return {name: measure_signal(data.expression.matrix, findings.rows, near) for name, near in neighbours.items()}
+    matrix = data.expression.blocks.all()
+    return {name: measure_signal(matrix, findings.rows, near) for name, near in neighbours.items()}
 
 
 def _label_states(data: DiagnosisInput, findings: Findings) -> list[str]:
@@ -273,7 +274,7 @@ def _mark_states(data: DiagnosisInput, findings: Findings) -> list[str]:
     """Marker genes of each state in its batch."""
     if data.expression is None:
         return [""] * findings.states.n_states
-    return find_markers(data.expression.matrix, data.expression.names, findings.states, findings.rows)
+    return find_markers(data.expression.blocks.all(), data.expression.names, findings.states, findings.rows)
 
 
 def _compare_controls(

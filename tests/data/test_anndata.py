@@ -76,7 +76,7 @@ def test_features_of_genes(adata):
     assert found.names.tolist() == [f"gene{i}" for i in range(5)]
     assert found.mask is not None
     assert found.mask.tolist() == adata.var["use"].tolist()
-    np.testing.assert_array_equal(found.matrix.toarray(), adata.X[:, :5].toarray())
+    np.testing.assert_array_equal(found.blocks.all().toarray(), adata.X[:, :5].toarray())
 
 
 @pytest.mark.parametrize("other", [None, {}, "data.h5ad", pd.DataFrame(), ad.AnnData], ids=str)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scbatchnorm._data.adata import Keys, read_batches, read_like_fit, recorded_keys, to_memory
-from scbatchnorm._data.blocks import Blocks
+from scbatchnorm._data.blocks import InMemory
 from scbatchnorm._estimator import BatchNormAutoencoder
 from scbatchnorm.metrics import _comparison
 
@@ -130,9 +130,9 @@ def _coordinates_before(
     if unintegrated in adata.obsm:
         return _comparison.coordinates(adata, "unintegrated", unintegrated)
     if model is not None:
-        matrix, _ = read_like_fit(adata, model.features_, None, key)
-        if not isinstance(matrix, Blocks):
-            return np.asarray(model.stem_.embed(model.stem_.encode(matrix)))
+        blocks, _ = read_like_fit(adata, model.features_, None, key)
+        if isinstance(blocks, InMemory):
+            return np.asarray(model.stem_.embed(model.stem_.encode(blocks.matrix)))
     msg = (
         f"unintegrated={unintegrated!r} is not a key of adata.obsm; keys: {_join_keys(adata.obsm)}. "
         "Run sc.pp.pca(adata) first."

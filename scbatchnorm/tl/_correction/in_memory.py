@@ -10,7 +10,7 @@ from scipy import sparse
 
 from scbatchnorm._data.adata import read_like_fit
 from scbatchnorm._data.batches import encode_batches
-from scbatchnorm._data.blocks import ROWS, InMemory
+from scbatchnorm._data.blocks import ROWS
 from scbatchnorm._data.checks import check_finite
 from scbatchnorm._data.matrix import as_csr, as_real_matrix
 from scbatchnorm._runtime.device import one_blas_thread
@@ -99,9 +99,9 @@ def _read_covariates(adata: AnnData, model: FittedModel, slot: str) -> Covariate
     """Corrected components, batches and strengths of all cells."""
     integrated, batch = read_like_fit(adata, model.features, None, slot)
     codes = encode_batches(batch, model.batches, adata.n_obs)
-    products = InMemory(integrated).product(model.stem.components, what="embedding")
+    products = integrated.product(model.stem.components, what="embedding")
     points = model.stem.unembed(model.embed(products, codes))
-    return Covariates(points, codes, model.strength.at(model.stem.encode(integrated), codes).ravel())
+    return Covariates(points, codes, model.strength.at(model.stem.encode(integrated.all()), codes).ravel())
 
 
 def check_genes_not_negative(block: Matrix, where: str, genes: pd.Index | Labels) -> None:

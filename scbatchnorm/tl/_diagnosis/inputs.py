@@ -114,12 +114,12 @@ def read_diagnosis_input(
         record = adata.uns[slot.uns]
         if record.get("use_rep"):
             column = batch_key if isinstance(batch_key, str) else None
-            integrated = read_like_fit(adata, model.features_, column, key)[0]
+            integrated = read_like_fit(adata, model.features_, column, key)[0].all()
             expression, no_genes = _read_expression(adata, None, control_genes)
         else:
             expression = _read_model_genes(adata, model.features_, record.get("layer") or None, control_genes)
             places = pd.Index(expression.names).get_indexer(pd.Index(model.features_))
-            integrated = _select_columns(expression.matrix, places)
+            integrated = _select_columns(expression.blocks.all(), places)
     return DiagnosisInput(before, after, rep, batches, cell_labels, expression, no_genes, model, integrated)
 
 

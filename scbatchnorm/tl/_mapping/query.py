@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from scbatchnorm._data.adata import read_features, to_memory
-from scbatchnorm._data.blocks import Blocks, InMemory
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._method.anchors import find_nearest, sketch_batches
 from scbatchnorm._method.stem import Stem
@@ -72,8 +71,7 @@ def read_query(query: AnnData, model: FittedModel, *, layer: str | None, use_rep
     positions = pd.Index(wanted).get_indexer(pd.Index(features.names))
     stem = model.stem
     stem = Stem(stem.mean[positions], np.ascontiguousarray(stem.components[positions]), stem.origin, stem.scale)
-    matrix = features.matrix if isinstance(features.matrix, Blocks) else InMemory(features.matrix)
-    return QueryFeatures(matrix, stem, len(wanted), missing)
+    return QueryFeatures(features.blocks, stem, len(wanted), missing)
 
 
 def _read_representation(query: AnnData, model: FittedModel, layer: str | None, use_rep: str | None) -> QueryFeatures:
@@ -81,12 +79,12 @@ def _read_representation(query: AnnData, model: FittedModel, layer: str | None, 
     if use_rep is None:
         msg = "use_rep must name the representation in query.obsm: the reference was fitted on one, and an estimator does not know its name."
         raise ValueError(msg)
-    matrix = read_features(query, layer=layer, use_rep=use_rep, mask_var=None).matrix
+    blocks = read_features(query, layer=layer, use_rep=use_rep, mask_var=None).blocks
     n_wanted = len(model.features)
-    if matrix.shape[1] != n_wanted:
-        msg = f"query.obsm[{use_rep!r}] must have the {n_wanted} columns of the reference's representation; got {matrix.shape[1]}."
+    if blocks.shape[1] != n_wanted:
+        msg = f"query.obsm[{use_rep!r}] must have the {n_wanted} columns of the reference's representation; got {blocks.shape[1]}."
         raise ValueError(msg)
-    return QueryFeatures(InMemory(matrix), model.stem, n_wanted, np.empty(0, dtype=str), use_rep)
+    return QueryFeatures(blocks, model.stem, n_wanted, np.empty(0, dtype=str), use_rep)
 
 
 def _gene_names_in_var(query: AnnData) -> dict[str, Labels]:
