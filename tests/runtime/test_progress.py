@@ -93,7 +93,7 @@ def test_one_bar_for_an_integration(cell, adata, brief):
 
 
 def test_bars_of_trainings_that_end_early_are_full(cell, adata, brief, monkeypatch):
-    monkeypatch.setattr("scbatchnorm._method.training.history.History.flat", lambda _: True)
+    monkeypatch.setattr("scbatchnorm._method.training.history.History.is_flat", lambda _: True)
     pp.integrate(adata, "batch", model=brief(progress=True))
     assert adata.uns["scbatchnorm"]["history"]["step"].max() < 6
     assert len(cell.texts) == 1 and cell.texts[0].startswith("scbatchnorm: 100%") and "6/6" not in cell.texts[0]

@@ -66,7 +66,7 @@ def test_divergence_in_the_first_refresh_returns_the_start(monkeypatch):
     on_step(monkeypatch, 1, not_finite)
     trained = train()
     assert trained.stopped == "diverged"
-    assert re.match(r"training diverged at step 0 of 24.*learning_rate", trained.trouble)
+    assert re.match(r"training diverged at step 0 of 24.*learning_rate", trained.failure)
     assert len(trained.history) == 0
     assert_finite(trained)
     assert_identity(trained)
@@ -81,7 +81,7 @@ def test_divergence_returns_the_last_good_weights(monkeypatch):
     on_step(monkeypatch, 13, not_finite)
     trained = train()
     assert trained.stopped == "diverged"
-    assert "diverged at step 12 of 24" in trained.trouble
+    assert "diverged at step 12 of 24" in trained.failure
     assert trained.history["step"].iloc[-1] == 12
     assert np.isfinite(trained.history.to_numpy()).all()
     assert equal(weights(trained), good)
@@ -93,14 +93,14 @@ def test_gradient_that_is_not_finite_is_divergence(monkeypatch, number):
     on_step(monkeypatch, number, not_finite_gradient)
     trained = train()
     assert trained.stopped == "diverged"
-    assert "diverged at step" in trained.trouble
+    assert "diverged at step" in trained.failure
     assert_finite(trained)
 
 
 def test_learning_rate_out_of_all_bounds_diverges():
     trained = train(brief(learning_rate=1e30))
     assert trained.stopped == "diverged"
-    assert re.match(r"training diverged at step \d+ of 24.*smaller learning_rate than 1e\+30", trained.trouble)
+    assert re.match(r"training diverged at step \d+ of 24.*smaller learning_rate than 1e\+30", trained.failure)
     assert_finite(trained)
 
 
