@@ -95,7 +95,7 @@ class Blocks(ABC):
     def product(self, axes: Floats, *, what: str) -> Floats:
         """The values times `axes` (features, n), float32 of shape (cells, n)."""
         found = np.empty((self.shape[0], axes.shape[1]), np.float32)
-        for start, part in zip(self.starts, self.map(_Product(axes), what=what), strict=True):
+        for start, part in zip(self.starts, self.map(Product(axes), what=what), strict=True):
             found[start : start + ROWS] = part
         return found
 
@@ -139,7 +139,7 @@ class InMemory(Blocks):
         return self.matrix[places]
 
 
-class _Product:
+class Product:
     """Values of cells times these axes; a class, for workers of a cluster get it as a file would."""
 
     def __init__(self, axes: Floats) -> None:

@@ -188,7 +188,7 @@ def map_query(
     write_columns(query, columns, keys.uns, record, stale=stale)
     logger.info(
         "mapped %d cells of %d batches onto the reference, %d of %d features found",
-        query.n_obs, len(mapped.batches), features.matrix.shape[1], features.n_wanted,
+        query.n_obs, len(mapped.batches), features.blocks.shape[1], features.n_wanted,
     )  # fmt: skip
     log_written(logger, {"obsm": [keys.obsm], "obs": columns, "uns": [keys.uns]}, start)
     return query if copy else None

@@ -100,8 +100,8 @@ def _read_covariates(adata: AnnData, model: FittedModel, slot: str) -> Covariate
     integrated, batch = read_like_fit(adata, model.features, None, slot)
     codes = encode_batches(batch, model.batches, adata.n_obs)
     products = integrated.product(model.stem.components, what="embedding")
-    points = model.stem.unembed(model.embed(products, codes))
-    return Covariates(points, codes, model.strength.at(model.stem.encode(integrated.all()), codes).ravel())
+    strength = model.strength.at(model.stem.standardise(products), codes).ravel()
+    return Covariates(model.stem.unembed(model.embed(products, codes)), codes, strength)
 
 
 def check_genes_not_negative(block: Matrix, where: str, genes: pd.Index | Labels) -> None:

@@ -35,8 +35,8 @@ class LazyExpression:
     ) -> None:
         batch = read_like_fit(adata, model.features, None, slot)[1]
         self.codes = encode_batches(batch, model.batches, adata.n_obs)
-        matrix: Any = read_features(adata, layer=layer, use_rep=None, mask_var=None).blocks
-        self._blocks: DaskBlocks = matrix
+        blocks: Any = read_features(adata, layer=layer, use_rep=None, mask_var=None).blocks
+        self._blocks: DaskBlocks = blocks
         self._blocks.progress = progress
         positions = adata.var_names.get_indexer(pd.Index(model.features))
         self._predict_covariates = _CovariatePredictor(model, positions)

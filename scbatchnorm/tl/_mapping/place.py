@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbatchnorm._data.blocks import _Product
+from scbatchnorm._data.blocks import Product
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import checked_map
 from scbatchnorm._method.reference import MIN_CELLS, ReferenceDensity
@@ -56,7 +56,7 @@ class MappingOptions:
 class QueryFeatures:
     """Features of the query that the model was fitted on."""
 
-    matrix: Blocks  # (cells, features found)
+    blocks: Blocks  # (cells, features found)
     stem: Stem  # of these features
     n_wanted: int
     missing: Labels
@@ -65,14 +65,14 @@ class QueryFeatures:
     @property
     def share(self) -> float:
         """Share of the features of the model that the query has."""
-        return self.matrix.shape[1] / self.n_wanted
+        return self.blocks.shape[1] / self.n_wanted
 
     def components(self) -> Floats:
         """Components of all cells, shape (cells, components); values are checked in the same pass."""
-        blocks = checked_map(self.matrix, _Product(self.stem.components), what="components")
-        products = np.empty((self.matrix.shape[0], self.stem.components.shape[1]), np.float32)
-        for start, block in zip(self.matrix.starts, blocks, strict=True):
-            products[start : start + len(block)] = block
+        parts = checked_map(self.blocks, Product(self.stem.components), what="components")
+        products = np.empty((self.blocks.shape[0], self.stem.components.shape[1]), np.float32)
+        for start, part in zip(self.blocks.starts, parts, strict=True):
+            products[start : start + len(part)] = part
         return self.stem.standardise(products)
 
 
@@ -136,7 +136,7 @@ def place_query(
     null = NullDistribution(space, model.reference.unexplained, options.false_alarm, rng)
     components = features.components()
     query_batches = read_query_batches(
-        features.matrix, features.stem, batches.codes, rng, with_models=null.has_unexplained
+        features.blocks, features.stem, batches.codes, rng, with_models=null.has_unexplained
     )
     points = np.empty_like(components)
     novelty, confidence = np.full((2, len(points)), np.nan, np.float32)

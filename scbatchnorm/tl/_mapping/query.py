@@ -217,7 +217,7 @@ def describe_mapping(mapped: MappedQuery, features: QueryFeatures, model: Fitted
         "reference": {"fingerprint": model.fingerprint(), "batches": np.asarray(model.batches).astype(str)},
         "genes": {
             "n_wanted": features.n_wanted,
-            "n_found": features.matrix.shape[1],
+            "n_found": features.blocks.shape[1],
             "share_found": features.share,
             "missing": features.missing,
         },
