@@ -384,7 +384,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         --------
         See `save`.
         """
-        return _restore(cls, *load_model(path, cls().get_params(deep=False)))
+        return _restore(cls, *load_model(path, _parameters(cls())))
 
     @classmethod
     def from_anndata(cls, adata: AnnData, *, key: str = "scbatchnorm") -> Self:
@@ -408,7 +408,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
             available = ", ".join(map(str, adata.uns)) or "none"
             msg = f"key={key!r} is not a key of adata.uns; keys: {available}. Run pp.integrate first."
             raise KeyError(msg)
-        record, defaults = to_memory(adata.uns[key]), cls().get_params(deep=False)
+        record, defaults = to_memory(adata.uns[key]), _parameters(cls())
         return _restore(cls, *from_record(record, defaults, where=f"adata.uns[{key!r}]"))
 
     def _fit(
@@ -418,7 +418,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
 
         Returns their products with the components of the stem, (cells, components or more), and their batches.
         """
-        params = self.get_params(deep=False)
+        params = _parameters(self)
         check_parameters(params, owner=type(self).__name__)
         device, rng = resolve_device(self.device), np.random.default_rng(self.rng)
         blocks = X if isinstance(X, Blocks) else self._read(X, fit=True)
@@ -475,9 +475,14 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
         return InMemory(as_features(matrix, self.stem, where="X"))
 
 
+def _parameters(estimator: BatchNormAutoencoder) -> dict[str, Any]:
+    """All parameters of an estimator, those included that a subclass sets and does not take."""
+    return {name: getattr(estimator, name) for name in BatchNormAutoencoder._get_param_names()}
+
+
 def _restore(cls: type[Estimator], params: dict[str, Any], model: FittedModel) -> Estimator:
     """An estimator with these parameters that holds a fitted model."""
-    estimator = cls(**params)
+    estimator = cls(**{name: params[name] for name in cls._get_param_names()})
     estimator.n_features_in_ = len(model.features)
     if model.named:
         estimator.feature_names_in_ = model.features.astype(object)

@@ -144,9 +144,9 @@ def integrate(
     elif estimator.stem == "identity":
         msg = "a model with stem='identity' takes a representation as it is: name it with use_rep."
         raise ValueError(msg)
-    _warn_of_small(batches, batch_key)
-    logger.info("integrating %d cells x %d features of %d batches", *features.blocks.shape, batches.n_batches)
     blocks = features.blocks
+    _check_size(blocks.shape, batches, batch_key)
+    logger.info("integrating %d cells x %d features of %d batches", *blocks.shape, batches.n_batches)
     if isinstance(blocks, DaskBlocks):
         blocks.progress = estimator.progress
     products, batches = estimator._fit(blocks, batches, features.names)
@@ -203,8 +203,11 @@ def _estimator(
     raise ValueError(msg)
 
 
-def _warn_of_small(batches: Batches, batch_key: str | Sequence[str]) -> None:
-    """Warn where there is nothing to integrate, or a batch too small to be integrated well."""
+def _check_size(shape: tuple[int, int], batches: Batches, batch_key: str | Sequence[str]) -> None:
+    """Raise where there are no components; warn where there is nothing to integrate, or a batch too small to be integrated well."""
+    if min(shape) < 2:
+        msg = f"adata must have at least 2 cells and 2 features to be integrated; got {shape[0]} x {shape[1]}. Were they all filtered out?"
+        raise ValueError(msg)
     if batches.n_batches == 1:
         msg = f"batch_key={batch_key!r} has one batch only, {str(batches.levels[0])!r}: the embedding is that of the stem, uncorrected."
         warn(msg)
