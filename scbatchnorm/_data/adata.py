@@ -64,7 +64,7 @@ def read_batches(adata: AnnData, batch_key: str | Sequence[str]) -> Batches:
     ValueError
         A cell has no value.
     """
-    _is_anndata(adata)
+    _check_anndata(adata)
     several = isinstance(batch_key, Iterable) and getattr(batch_key, "ndim", 1) > 0
     keys = [batch_key] if isinstance(batch_key, str) else list(batch_key) if several else []
     if not keys or not all(isinstance(key, str) for key in keys):
@@ -105,7 +105,8 @@ def read_column(adata: AnnData, parameter: str, key: str) -> pd.Series:
     return values if isinstance(values, pd.Series) else to_memory(adata.obs[[key]])[key]
 
 
-def _is_anndata(adata: object) -> None:
+def _check_anndata(adata: object) -> None:
+    """Raise TypeError unless this is an AnnData."""
     if not isinstance(adata, ad.AnnData):
         msg = f"adata must be an AnnData; got {type(adata).__name__}."
         raise TypeError(msg)
@@ -128,7 +129,7 @@ def read_features(
 
     What is in memory is checked here, and need not be checked again; a Dask array is checked when its blocks are read.
     """
-    _is_anndata(adata)
+    _check_anndata(adata)
     if use_rep is not None:
         if layer is not None:
             msg = f"layer={layer!r} and use_rep={use_rep!r} exclude each other: give the one to integrate."
@@ -136,13 +137,13 @@ def read_features(
         if not (mask_var is None or (isinstance(mask_var, str) and mask_var == "auto")):
             msg = f"mask_var and use_rep={use_rep!r} exclude each other: a representation has no genes to choose from."
             raise ValueError(msg)
-        return _representation(adata, use_rep)
-    mask = _mask(adata, mask_var)
+        return _read_representation(adata, use_rep)
+    mask = _read_mask(adata, mask_var)
     names = np.asarray(adata.var_names[mask], dtype=str)
-    return Features(_expression(adata, layer, np.flatnonzero(mask), names), names, mask)
+    return Features(_read_expression(adata, layer, np.flatnonzero(mask), names), names, mask)
 
 
-def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels) -> Blocks:
+def _read_expression(adata: AnnData, layer: str | None, places: Codes, names: Labels) -> Blocks:
     """Log-normalised expression of the genes at these places, which have these names."""
     if layer is not None and not (isinstance(layer, str) and layer in adata.layers):
         available = ", ".join(map(str, [k for k in adata.layers if k is not None])) or "none"
@@ -168,7 +169,7 @@ def _expression(adata: AnnData, layer: str | None, places: Codes, names: Labels)
     return InMemory(matrix, checked=True)
 
 
-def _representation(adata: AnnData, use_rep: str) -> Features:
+def _read_representation(adata: AnnData, use_rep: str) -> Features:
     if not (isinstance(use_rep, str) and use_rep in adata.obsm):
         available = ", ".join(map(str, adata.obsm.keys())) or "none"
         msg = f"use_rep={use_rep!r} is not a key of adata.obsm; keys: {available}."
@@ -182,7 +183,7 @@ def _representation(adata: AnnData, use_rep: str) -> Features:
     return Features(InMemory(matrix, checked=True), names, None)
 
 
-def _mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bools:
+def _read_mask(adata: AnnData, mask_var: Bools | Sequence[bool] | str | None) -> Bools:
     """Genes to use, shape (n_vars,)."""
     if mask_var is None or (isinstance(mask_var, str) and mask_var == "auto" and "highly_variable" not in adata.var):
         return np.ones(adata.n_vars, dtype=bool)
@@ -228,7 +229,7 @@ def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) ->
         batch = read_batches(adata, batch or recorded_keys(record["batch_key"]))
     layer, use_rep = (record.get(name) or None for name in ("layer", "use_rep"))
     if use_rep is not None:
-        return _representation(adata, use_rep).blocks, batch
+        return _read_representation(adata, use_rep).blocks, batch
     missing = pd.Index(names).difference(adata.var_names)
     if len(missing):
         msg = f"adata must have the {len(names)} genes of the model; {len(missing)} are missing: {join_names(missing)}."
@@ -236,7 +237,7 @@ def read_like_fit(adata: AnnData, names: Labels, batch: Any, key: str | None) ->
     known = np.flatnonzero(adata.var_names.isin(names))
     check_unique_genes(np.asarray(adata.var_names[known], dtype=str))
     places = known[adata.var_names[known].get_indexer(pd.Index(names))]
-    return _expression(adata, layer, places, names), batch
+    return _read_expression(adata, layer, places, names), batch
 
 
 def recorded_keys(batch_key: Any) -> str | list[str]:
@@ -273,7 +274,7 @@ def write_columns(
 ) -> None:
     """Write values of cells to `obs`, and how they came about to `uns[key]`; `stale` columns go."""
     with warnings.catch_warnings():
-        # As in `write`.
+        # As in `write_integration`.
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
         load_annotation(adata)
         for column in stale:

@@ -1,4 +1,4 @@
-"""Expression as blocks of cells, so that nothing is ever made of all of it at once: what works in memory works beyond it."""
+"""Expression in blocks of cells, so that the same code computes with what is in memory and with what is larger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scbatchnorm._data.types import Codes, Floats, Matrix
 
-    # Of the values of some cells and the row of the first of them.
+    # Takes the values of some cells, and the row of the first of them.
     Function = Callable[[Matrix, int], Any]
 
 T = TypeVar("T")
@@ -29,18 +29,18 @@ _MOST_THREADS = 8
 
 
 class Notes:
-    """Where it is noted how far a sum over blocks is; this one forgets everything."""
+    """Keeps intermediate results of sums over blocks, for a fit that is continued; this one keeps nothing."""
 
     def recall(self, what: str) -> tuple[int, list[Floats]]:
-        """Blocks that are done, and the sums over them."""
+        """Number of blocks that are done, and the sums over them."""
         return 0, []
 
     def note(self, what: str, n_done: int, sums: list[Floats], *, last: bool) -> None:
-        """Remember the sums over the first `n_done` blocks; they are the `last` ones."""
+        """Keep the sums over the first `n_done` blocks; `last` if these are all."""
 
 
 class PerBlockFunction(ABC):
-    """A function of blocks that knows something of every cell: only what is of its own cells travels with a block."""
+    """A function of blocks that holds values of every cell; with a block only the values of its cells are sent to a worker."""
 
     @abstractmethod
     def for_block(self, start: int, stop: int) -> Function:
@@ -48,7 +48,7 @@ class PerBlockFunction(ABC):
 
 
 def restrict_to_block(function: Function, start: int) -> Function:
-    """What is called of the block that begins at `start`."""
+    """The function to call for the block that begins at `start`."""
     return function.for_block(start, start + ROWS) if isinstance(function, PerBlockFunction) else function
 
 
@@ -65,10 +65,10 @@ class Blocks(ABC):
 
     @abstractmethod
     def map(self, function: Function, *, what: str, starts: Sequence[int] | None = None) -> Iterator[Any]:
-        """`function` of blocks (of all, or of those with these `starts`) and their first row, in their order.
+        """Results of `function` for all blocks, or those with these `starts`, in their order.
 
-        Only a few blocks and results are there at once, and `function` is called by several threads or processes, with one
-        thread of BLAS each. `what` is done, a progress bar says.
+        Only a few blocks and results are in memory at once. `function` is called by several threads or processes, with one
+        thread of BLAS each. `what` is the label of the progress bar.
         """
 
     @abstractmethod
@@ -94,10 +94,10 @@ class Blocks(ABC):
 
     def product(self, axes: Floats, *, what: str) -> Floats:
         """The values times `axes` (features, n), float32 of shape (cells, n)."""
-        found = np.empty((self.shape[0], axes.shape[1]), np.float32)
+        products = np.empty((self.shape[0], axes.shape[1]), np.float32)
         for start, part in zip(self.starts, self.map(Product(axes), what=what), strict=True):
-            found[start : start + ROWS] = part
-        return found
+            products[start : start + ROWS] = part
+        return products
 
 
 class InMemory(Blocks):
@@ -140,7 +140,7 @@ class InMemory(Blocks):
 
 
 class Product:
-    """Values of cells times these axes; a class, for workers of a cluster get it as a file would."""
+    """Product of a block with these axes; a class, so that it can be pickled for the workers of a cluster."""
 
     def __init__(self, axes: Floats) -> None:
         self.axes = axes
@@ -150,7 +150,7 @@ class Product:
 
 
 def map_in_order(function: Callable[[int], T], items: Sequence[int], n_threads: int) -> Iterator[T]:
-    """`function` of all items in their order, by threads that are never more than a few items ahead."""
+    """Results of `function` for all items in their order, from threads that are at most a few items ahead."""
     n_threads = min(n_threads, _MOST_THREADS, len(items))
     if n_threads <= 1:
         yield from map(function, items)
@@ -171,7 +171,7 @@ def map_in_order(function: Callable[[int], T], items: Sequence[int], n_threads: 
 
 def column_sums(block: Matrix) -> Floats:
     """Sum of each column, float64 of shape (features,)."""
-    if sparse.issparse(block):  # whose own sum is one of float32
+    if sparse.issparse(block):  # its `sum` would add in float32
         rows = block.tocsr()
         return np.bincount(rows.indices, weights=rows.data, minlength=rows.shape[1]).astype(np.float64, copy=False)
     return block.sum(axis=0, dtype=np.float64)

@@ -52,7 +52,7 @@ def check_finite(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> t
 
     Returns the lowest and the highest value, and 0 where all are above or below it.
     """
-    values = _stored(matrix)
+    values = _stored_values(matrix)
     lowest, highest = float(values.min(initial=0)), float(values.max(initial=0))  # nan where a value is
     if lowest >= -LARGEST and highest <= LARGEST:
         return lowest, highest
@@ -76,13 +76,13 @@ def check_log_normalised(matrix: Matrix, *, where: str, cells: Names, genes: Nam
     lowest, highest = check_finite(matrix, where=where, cells=cells, genes=genes)
     if lowest < 0:
         check_not_negative(matrix, where=where, cells=cells, genes=genes)
-    whole = highest > 1 and _are_whole(_stored(matrix))
+    whole = highest > 1 and _are_whole(_stored_values(matrix))
     check_not_counts(where, whole=whole, too_high=highest > LOG_CEILING, highest=highest)
 
 
 def check_not_negative(matrix: Matrix, *, where: str, cells: Names, genes: Names) -> None:
     """Raise if `matrix` holds negative values, which log-normalised expression does not."""
-    negative = _stored(matrix) < 0
+    negative = _stored_values(matrix) < 0
     if negative.any():
         msg = (
             f"{where} must be log-normalised expression, which is never negative; "
@@ -115,7 +115,7 @@ def _are_whole(values: np.ndarray) -> bool:
     return all(np.array_equal(part, np.rint(part)) for part in parts)
 
 
-def _stored(matrix: Matrix) -> np.ndarray:
+def _stored_values(matrix: Matrix) -> np.ndarray:
     return matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
 
 

@@ -80,12 +80,12 @@ class DaskBlocks(Blocks):
         starts = self.starts if starts is None else starts
         with progress_bar(len(self.starts), desc=what, unit="block", progress=self.progress) as bar:
             bar.update(len(self.starts) - len(starts))
-            for found in _computed(lambda start: self._task(function, start), starts):
+            for result in _compute_in_order(lambda start: self._task(function, start), starts):
                 bar.update()
-                yield found
+                yield result
 
     def _task(self, function: Function, start: int) -> Any:
-        """What Dask has to do for a block."""
+        """The Dask task that reads a block and calls the function."""
         import dask
 
         grid = self.array[start : start + ROWS].to_delayed()
@@ -109,25 +109,25 @@ class DaskBlocks(Blocks):
         starts = [
             start for start in self.starts if np.searchsorted(places, start) < np.searchsorted(places, start + ROWS)
         ]
-        parts = list(self.map(_Pick(places), what=what, starts=starts))
+        parts = list(self.map(_SelectRows(places), what=what, starts=starts))
         return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, self.shape[1]), dtype=np.float32)
 
 
 class BlockReader:
-    """How a block comes out of the chunks it lies in; these classes travel to the workers of a cluster."""
+    """Reads a block from the chunks that it lies in; a class that can be pickled for the workers of a cluster."""
 
     def __init__(self, where: str, columns: Codes | None, names: Labels) -> None:
         self.where, self.columns, self.names = where, columns, names
 
     def __call__(self, grid: list[list[Any]], start: int) -> Matrix:
         where = describe_block(self.where, start, sum(row[0].shape[0] for row in grid))
-        rows = [row[0] if len(row) == 1 else _beside(row) for row in grid]
-        block = rows[0] if len(rows) == 1 else _below(rows)
-        if sparse.issparse(block) and _vanished(block):
+        rows = [row[0] if len(row) == 1 else _join_columns(row) for row in grid]
+        block = rows[0] if len(rows) == 1 else _join_rows(rows)
+        if sparse.issparse(block) and _has_lost_chunks(block):
             msg = f"{where} must be whole; cells have several entries of the same gene that are 0, as where files of a store are missing."
             raise OSError(msg)
         matrix = as_csr(block if self.columns is None else block[:, self.columns], where=where)
-        check_finite(matrix, where=where, cells=_Rows(start), genes=self.names)
+        check_finite(matrix, where=where, cells=_RowNames(start), genes=self.names)
         return matrix
 
 
@@ -136,8 +136,8 @@ def describe_block(where: str, start: int, n_cells: int) -> str:
     return f"{where}, block {start // ROWS} (rows {start} to {start + n_cells - 1}),"
 
 
-class _Rows:
-    """Names of cells that have none here."""
+class _RowNames:
+    """Names of cells by their rows, where their own were not read."""
 
     def __init__(self, start: int) -> None:
         self._start = start
@@ -146,15 +146,15 @@ class _Rows:
         return f"row {self._start + i}"
 
 
-def _beside(row: list[Any]) -> Any:
+def _join_columns(row: list[Any]) -> Any:
     return sparse.hstack(row, format="csr") if sparse.issparse(row[0]) else np.concatenate(row, axis=1)
 
 
-def _below(rows: list[Any]) -> Any:
+def _join_rows(rows: list[Any]) -> Any:
     return sparse.vstack(rows, format="csr") if sparse.issparse(rows[0]) else np.concatenate(rows)
 
 
-def _vanished(block: Any) -> bool:
+def _has_lost_chunks(block: Any) -> bool:
     """Whether entries are stored twice, and as 0: what zarr gives for files that are gone."""
     block = block.tocsr()
     same = (np.diff(block.indices) == 0) & (block.data[1:] == 0)
@@ -182,14 +182,14 @@ class ValueSurvey:
     def __call__(self, block: Matrix, start: int) -> list[Floats]:
         if self.expression:
             where = describe_block(self.where, start, block.shape[0])
-            check_not_negative(block, where=where, cells=_Rows(start), genes=self.names)
+            check_not_negative(block, where=where, cells=_RowNames(start), genes=self.names)
         values = block.data
         counts = [values != np.rint(values), values > 1, values > LOG_CEILING]
         return [column_sums(block), np.array([count.sum() for count in counts], dtype=np.float64)]
 
 
 def checked_map(blocks: Blocks, function: Function, *, what: str, places: Codes | None = None) -> Iterator[Any]:
-    """`function` of each block, as `Blocks.map`; what is in memory was checked before.
+    """Results of `Blocks.map`, and in the same pass the checks of the values; what is in memory was checked before.
 
     Raises
     ------
@@ -200,31 +200,31 @@ def checked_map(blocks: Blocks, function: Function, *, what: str, places: Codes 
     if not isinstance(blocks, DaskBlocks):
         yield from blocks.map(function, what=what)
         return
-    read, total = blocks._read, np.zeros(3)
-    survey = ValueSurvey(read.where, read.names if places is None else read.names[places], expression=True)
-    for found, counts in blocks.map(_Surveyed(function, survey, places), what=what):
+    reader, total = blocks._read, np.zeros(3)
+    survey = ValueSurvey(reader.where, reader.names if places is None else reader.names[places], expression=True)
+    for result, counts in blocks.map(_CheckedFunction(function, survey, places), what=what):
         total += counts
-        yield found
+        yield result
     fractions, above_one, beyond = total.tolist()
-    check_not_counts(read.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
+    check_not_counts(reader.where, whole=fractions == 0 and above_one > 0, too_high=beyond > 0)
 
 
-class _Surveyed(PerBlockFunction):
-    """What a function makes of a block, and what `_Survey` counts in it."""
+class _CheckedFunction(PerBlockFunction):
+    """Result of a function for a block, and the counts of `ValueSurvey`."""
 
     def __init__(self, function: Function, survey: ValueSurvey, places: Codes | None) -> None:
         self.function, self.survey, self.places = function, survey, places
 
     def for_block(self, start: int, stop: int) -> Function:
         """See `PerBlockFunction`."""
-        return _Surveyed(restrict_to_block(self.function, start), self.survey, self.places)
+        return _CheckedFunction(restrict_to_block(self.function, start), self.survey, self.places)
 
     def __call__(self, block: Matrix, start: int) -> tuple[Any, Floats]:
         counts = self.survey(block if self.places is None else block[:, self.places], start)[1]
         return self.function(block, start), counts
 
 
-class _Pick(PerBlockFunction):
+class _SelectRows(PerBlockFunction):
     """Those of these cells that are in a block."""
 
     def __init__(self, places: Codes) -> None:
@@ -233,16 +233,16 @@ class _Pick(PerBlockFunction):
     def for_block(self, start: int, stop: int) -> Function:
         """See `PerBlockFunction`."""
         first, last = np.searchsorted(self.places, [start, stop])
-        return _Pick(self.places[first:last])
+        return _SelectRows(self.places[first:last])
 
     def __call__(self, block: Matrix, start: int) -> Matrix:
         first, last = np.searchsorted(self.places, [start, start + block.shape[0]])
         return block[self.places[first:last] - start]
 
 
-def _computed(task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:
-    """What Dask makes of the tasks, in their order, only a few of them at once."""
-    client = _client()
+def _compute_in_order(task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:
+    """Results of the tasks in their order, only a few of them at once."""
+    client = _active_client()
     if client is None:
         import dask
 
@@ -266,7 +266,7 @@ def _computed(task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any
         client.cancel(list(ahead))
 
 
-def _client() -> Any:
+def _active_client() -> Any:
     """The connection to a cluster that is active, if there is one."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
@@ -279,15 +279,15 @@ def _client() -> Any:
 
 def _check_workers(client: Any) -> None:
     """Raise unless all workers have this version of the package."""
-    here = importlib.metadata.version("scbatchnorm")
+    version = importlib.metadata.version("scbatchnorm")
     # A function made by another is sent as it is, where one of this module would have to be imported there.
-    found = client.run(_version_of_worker())
-    other = {worker: answer for worker, answer in found.items() if answer != here}
+    versions = client.run(_version_of_worker())
+    other = {worker: answer for worker, answer in versions.items() if answer != version}
     if other:
         worker, answer = next(iter(other.items()))
         what = "lack the package" if answer is None else f"have another version of it, {answer}"
         msg = (
-            f"all workers of the Dask cluster must have scbatchnorm {here}; {len(other)} of {len(found)} {what}, the first is {worker}. "
+            f"all workers of the Dask cluster must have scbatchnorm {version}; {len(other)} of {len(versions)} {what}, the first is {worker}. "
             "Install it in their environment, or close the client: client.close()."
         )
         raise ImportError(msg)
@@ -307,7 +307,7 @@ def _version_of_worker() -> Callable[[], str | None]:
     return find
 
 
-class _Limit:
+class _BlasLimit:
     """One thread of BLAS for as long as anybody is at work in this process."""
 
     def __init__(self) -> None:
@@ -315,12 +315,12 @@ class _Limit:
         self.limits: Any = None
 
 
-_limit = _Limit()
+_limit = _BlasLimit()
 
 
 @contextmanager
 def one_blas_thread_per_process() -> Iterator[None]:
-    """One thread of BLAS; unlike those of `_device` several threads may have it at once, for none has another wish here."""
+    """Limit BLAS to one thread; several threads may hold this limit at once, for all of them ask for the same."""
     with _limit.lock:
         if _limit.n == 0:
             _limit.limits = threadpool_limits(1, user_api="blas")

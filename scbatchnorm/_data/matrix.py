@@ -23,13 +23,17 @@ def as_csr(values: Any, *, where: str) -> Matrix:
         They are no matrix of real numbers; the message begins with `where` they are.
     """
     values = as_real_matrix(values, where=where)
-    return _canonical(values) if sparse.issparse(values) else sparse.csr_matrix(_single(np.ascontiguousarray(values)))
+    return (
+        _to_canonical_csr(values)
+        if sparse.issparse(values)
+        else sparse.csr_matrix(_to_float32(np.ascontiguousarray(values)))
+    )
 
 
 def as_array(values: Any, *, where: str) -> Floats:
     """`values` of a representation as a C-contiguous array of float32, otherwise like `as_csr`."""
     values = as_real_matrix(values, where=where)
-    return _single(np.ascontiguousarray(values.toarray() if sparse.issparse(values) else values))
+    return _to_float32(np.ascontiguousarray(values.toarray() if sparse.issparse(values) else values))
 
 
 def as_features(values: Any, stem: str, *, where: str) -> Matrix:
@@ -46,7 +50,7 @@ def as_real_matrix(values: Any, *, where: str) -> Any:
         They are something else, have masked values, or indices that point nowhere; the message begins with `where` they are.
     """
     if isinstance(values, pd.DataFrame):
-        values = _of_frame(values)
+        values = _frame_to_array(values)
     if np.ma.is_masked(values):
         msg = f"{where} must have all its values; it is a masked array, and {np.ma.count_masked(values)} are masked: fill or remove them."
         raise ValueError(msg)
@@ -58,20 +62,20 @@ def as_real_matrix(values: Any, *, where: str) -> Any:
     if values.dtype.kind not in "fiub":
         msg = f"{where} must hold real numbers; got values of type {values.dtype}."
         raise ValueError(msg)
-    return _own(values, where) if sparse.issparse(values) else values
+    return _wrap_sparse(values, where) if sparse.issparse(values) else values
 
 
-def _own(values: Any, where: str) -> Any:
-    """A CSR or CSC matrix of our own around the arrays of `values`: what scipy notes and mends, it does not on the user's."""
+def _wrap_sparse(values: Any, where: str) -> Any:
+    """A new CSR or CSC matrix around the arrays of `values`: scipy sets flags on it, and sorts it, not on the user's."""
     values = values if values.format in {"csr", "csc"} else values.tocsr()
     kind = sparse.csr_matrix if values.format == "csr" else sparse.csc_matrix
     try:
-        own = kind((values.data, values.indices, values.indptr), shape=values.shape)
-        own.check_format(full_check=True)  # scipy computes with indices that point nowhere, until it crashes
+        wrapped = kind((values.data, values.indices, values.indptr), shape=values.shape)
+        wrapped.check_format(full_check=True)  # scipy computes with indices that point nowhere, until it crashes
     except ValueError as error:
         msg = f"{where} must be a valid sparse matrix: {error}."
         raise ValueError(msg) from error
-    return own
+    return wrapped
 
 
 def as_points(values: Any, *, where: str) -> Any:
@@ -82,11 +86,11 @@ def as_points(values: Any, *, where: str) -> Any:
     values = as_real_matrix(values, where=where)
     if sparse.issparse(values):
         return values
-    single = _single(values)
+    single = _to_float32(values)
     return np.ascontiguousarray(single if np.array_equal(single, values) else values)
 
 
-def _of_frame(frame: pd.DataFrame) -> np.ndarray:
+def _frame_to_array(frame: pd.DataFrame) -> np.ndarray:
     """A table as an array; missing values of pandas' own types of numbers become nan."""
     values = frame.to_numpy()
     if values.dtype == object and all(pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes):
@@ -94,13 +98,13 @@ def _of_frame(frame: pd.DataFrame) -> np.ndarray:
     return values
 
 
-def _canonical(values: Any) -> Matrix:
+def _to_canonical_csr(values: Any) -> Matrix:
     """As float32 CSR with sorted indices, without duplicates and without zeros that are stored."""
     matrix = values.tocsr()
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    data = _single(matrix.data)
+    data = _to_float32(matrix.data)
     if np.count_nonzero(data) < len(data):
         matrix = matrix.copy()
         matrix.data = data.copy()
@@ -109,7 +113,7 @@ def _canonical(values: Any) -> Matrix:
     return sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def _single(array: np.ndarray) -> np.ndarray:
+def _to_float32(array: np.ndarray) -> np.ndarray:
     """As float32, not copied if it is; what is too large becomes infinite, and is refused as that."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)

@@ -134,8 +134,8 @@ def _add_elements(root: Any, slot: str, elements: Mapping[str, Any]) -> None:
     for name, element in elements.items():
         ad.io.write_elem(group, name, element)
     if slot in {"obs", "var"}:
-        there = [str(name) for name in group.attrs["column-order"]]
-        group.attrs["column-order"] = [*there, *(name for name in elements if name not in there)]
+        columns = [str(name) for name in group.attrs["column-order"]]
+        group.attrs["column-order"] = [*columns, *(name for name in elements if name not in columns)]
 
 
 def _convert(source: Path, root: Any, *, progress: bool | None) -> None:
@@ -191,7 +191,7 @@ def _is_zarr(group: Any) -> bool:
 
 
 def _copy_attributes(old: Any, new: Any) -> None:
-    """What is said about an element; HDF5 has arrays there, zarr lists."""
+    """Copy the attributes of an element; they are arrays in HDF5, lists in zarr."""
     # All at first: h5py holds its lock in between, which what zarr's threads clear away waits for.
     for name, value in dict(old.attrs).items():
         new.attrs[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -73,9 +73,9 @@ def _has_x(root: Any) -> bool:
 
 def _find_element(root: Any, slot: str, key: str, parameter: str) -> Any:
     """An element of `obsm` or `layers`, which a parameter names."""
-    there = sorted(root[slot]) if slot in root else []
-    if key not in there:
-        msg = f"{parameter}={key!r} is not a key of adata.{slot}; keys: {', '.join(there) or 'none'}."
+    keys = sorted(root[slot]) if slot in root else []
+    if key not in keys:
+        msg = f"{parameter}={key!r} is not a key of adata.{slot}; keys: {', '.join(keys) or 'none'}."
         raise KeyError(msg)
     return root[slot][key]
 
@@ -84,10 +84,10 @@ def _read_columns(obs: Any, names: Sequence[str]) -> pd.DataFrame:
     """Columns of `obs`, with rows as an index: the names of millions of cells would take as much memory as much else."""
     if obs.attrs["encoding-version"] == "0.1.0":  # categories are elsewhere
         return ad.io.read_elem(obs)[list(names)].reset_index(drop=True)
-    there = [str(name) for name in obs.attrs["column-order"]]
+    columns = [str(name) for name in obs.attrs["column-order"]]
     for name in names:
-        if name not in there:
-            msg = f"batch_key={name!r} is not a column of adata.obs; columns: {', '.join(there) or 'none'}."
+        if name not in columns:
+            msg = f"batch_key={name!r} is not a column of adata.obs; columns: {', '.join(columns) or 'none'}."
             raise KeyError(msg)
     index = obs[obs.attrs["_index"]]
     if index.attrs["encoding-type"] == "nullable-string-array":  # as anndata 0.13 writes the names of pandas 3
@@ -105,7 +105,7 @@ def _make_adata(obs: pd.DataFrame, var: pd.DataFrame, X: Any = None) -> AnnData:
 
 
 def _open_blocks(elem: Any, name: str, path: Path) -> Any:
-    """A matrix of a store as a Dask array, in chunks as `_blocks` reads them."""
+    """A matrix of a store as a Dask array, in chunks of whole blocks."""
     require_dask("a store that is larger than memory")
     encoding = elem.attrs.get("encoding-type", "")
     if encoding not in _BLOCKS:
@@ -157,7 +157,7 @@ class StoreFiles:
 
     @classmethod
     def snapshot(cls, path: Path) -> Self:
-        """Those that are there."""
+        """The files as they are now."""
         return cls(path, {name: (status.st_size, status.st_mtime_ns) for name, status in _list_files(path)})
 
     @property

@@ -94,7 +94,7 @@ def write_store(path: Path, annotation: ad.AnnData, blocks: Iterable[Mapping[str
 
 
 def read_store(path: Path) -> ad.AnnData:
-    """A store that `write` made, annotation in memory and expression as Dask arrays of CSR blocks."""
+    """A store that `write_store` made, annotation in memory and expression as Dask arrays of CSR blocks."""
     with open_store(path) as root:
         annotation = {name: ad.io.read_elem(root[name]) for name in ("obs", "var", "uns")}
     return attach_expression(path, ad.AnnData(**annotation))
@@ -112,7 +112,7 @@ def attach_expression(path: Path, annotation: ad.AnnData) -> ad.AnnData:
 def _open_matrix(group: Any) -> Any:
     """One matrix; a Dask block holds about as many values as the file's chunks, so that few are read twice."""
     n_cells, n_genes = group.attrs["shape"]
-    # A power of two, so that blocks of `_blocks` consist of whole ones.
+    # A power of two, so that a block of `ROWS` cells consists of whole chunks.
     block, per_cell = ROWS, group["data"].shape[0] / n_cells
     while block > 1 and block * per_cell > 2 * _CHUNK_ZARR:
         block //= 2
