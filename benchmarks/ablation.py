@@ -5,20 +5,22 @@ python -m benchmarks.ablation FILE.h5ad [FILE.h5ad ...]
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import report
-from benchmarks.options import add_columns, add_output
+from benchmarks.options import Parser, write
 from benchmarks.scoring import METRICS, official_scores, prepare, require_scib
+from scbatchnorm.nn.network import NORMS
 
 if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
     from anndata import AnnData
 
 # Parameters of the estimator that differ from its defaults.
@@ -31,34 +33,34 @@ STEPS: dict[str, dict[str, Any]] = {
     "default without anchors": {"anchor_weight": 0.0},
     "default with 50 components": {"n_latent": 50},
 }
-NORMS = ("batch", "layer", "none")
+LAYERS: dict[str, dict[str, Any]] = {
+    "batch, mixed = default": {},
+    "batch, per_batch": {"statistics": "per_batch"},
+    **{norm: {"norm": norm} for norm in NORMS if norm != "batch"},
+}
+GRID_NORMS = ("batch", "layer", "none")
 MINIBATCHES = ("mixed", "shuffled", "single")
 GRID: dict[str, dict[str, Any]] = {
     f"{norm} x {minibatches}": {"norm": norm, "minibatches": minibatches}
-    for norm in NORMS
+    for norm in GRID_NORMS
     for minibatches in MINIBATCHES
 }
-_DEFAULT_CELL = "batch x mixed"  # the same model as the last step: run once
+PARTS = {"steps": STEPS, "layers": LAYERS, "grid": GRID}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.h5ad", help="counts in X")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
-    parser.add_argument("--part", choices=("all", "steps", "grid"), default="all", help="which variants (default: all)")
-    add_columns(parser)
-    add_output(parser, "ablation.csv and ablation.md")
+    parser = Parser("ablation", __doc__)
+    parser.add_files()
+    parser.add_number("--seeds", 3, "runs of each variant")
+    parser.add_choice("--parts", list(PARTS), "variants", ["steps", "grid"])
+    parser.add_output("ablation")
     return parser.parse_args(arguments)
 
 
-def variants(part: str) -> dict[str, dict[str, Any]]:
+def variants(parts: list[str]) -> dict[str, dict[str, Any]]:
     """Name of each variant to run -> parameters."""
-    if part == "steps":
-        return STEPS
-    if part == "grid":
-        return GRID
-    return STEPS | {name: parameters for name, parameters in GRID.items() if name != _DEFAULT_CELL}
+    return {name: parameters for part in parts for name, parameters in PARTS[part].items()}
 
 
 def embed(adata: AnnData, parameters: dict[str, Any], batch_key: str, seed: int) -> np.ndarray:
@@ -89,11 +91,10 @@ def ablate_file(path: Path, options: argparse.Namespace, chosen: dict[str, dict[
 
 def grid_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Normalisation x minibatches: mean total over data sets, its standard deviation over seeds."""
-    table = pd.DataFrame(index=pd.Index(NORMS), columns=list(MINIBATCHES), dtype=object)
+    table = pd.DataFrame(index=pd.Index(GRID_NORMS), columns=list(MINIBATCHES), dtype=object)
     means = report.totals_table(rows, "variant")["mean"]
     for name, parameters in GRID.items():
-        key = name if name in means.index else list(STEPS)[3]
-        table.loc[parameters["norm"], parameters["minibatches"]] = means[key]
+        table.loc[parameters["norm"], parameters["minibatches"]] = means[name]
     return table
 
 
@@ -101,30 +102,26 @@ def summary(rows: pd.DataFrame, options: argparse.Namespace) -> str:
     """Markdown of the parts that ran."""
     head = f"Mean ± sd over {options.seeds} seeds. {report.environment(['scib-metrics', 'torch', 'scbatchnorm'])}."
     parts = ["# Ablation", head]
-    names = ["unintegrated", *variants(options.part)]
+    names = ["unintegrated", *variants(options.parts)]
     for metric in ("Total", "Batch correction", "Bio conservation"):
         table = report.totals_table(rows, "variant", metric=metric).loc[names]
         parts += [f"## {metric}", report.markdown(table, index_name="variant")]
-    if options.part != "steps":
-        parts += [
-            "## Normalisation x minibatches (total, mean of the data sets)",
-            report.markdown(grid_table(rows), index_name="norm \\ minibatches"),
-        ]
+    if "grid" in options.parts:
+        parts += ["## Normalisation x minibatches (total, mean of the data sets)"]
+        parts += [report.markdown(grid_table(rows), index_name="norm \\ minibatches")]
     return "\n\n".join(parts) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the ablation; written after every file, so that an interrupted run keeps what it has."""
+    """Run the ablation."""
     options = parse(arguments)
     require_scib()
-    options.output.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
     for path in options.files:
-        tables.append(ablate_file(path, options, variants(options.part)))
+        tables.append(ablate_file(path, options, variants(options.parts)))
         table = pd.concat(tables, ignore_index=True)
-        table.to_csv(options.output / "ablation.csv", index=False, float_format="%.5f")
         text = summary(table, options)
-        (options.output / "ablation.md").write_text(text)
+        write(options, "ablation", table, text)
     print(text)
     return 0
 

@@ -5,10 +5,8 @@ python -m benchmarks.assess FILE.h5ad ...
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -16,29 +14,29 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import null, report
-from benchmarks.options import add_columns, add_output
+from benchmarks.options import Parser, write
 from benchmarks.scoring import prepare_counts
 
 if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
     from anndata import AnnData
 
-_HALF, _COPY = "random_split", "copy_of_the_batch"
+_COPY = "copy_of_the_batch"
 _KINDS = ("whole", *null.SPLITS)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.assess", description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.h5ad", help="counts in X")
-    parser.add_argument(
-        "--kinds", nargs="+", choices=_KINDS, default=list(_KINDS), metavar="KIND",
-        help="whole: all batches; else splits of the largest batch (default: all)",
-    )  # fmt: skip
-    parser.add_argument("--runs", type=int, default=100, help="random splits of each kind (default: 100)")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds on the whole data (default: 5)")
+    parser = Parser("assess", __doc__)
+    parser.add_files()
+    null.add_keep(parser)
+    parser.add_choice("--kinds", _KINDS, "whole: all batches; else splits of one")
+    parser.add_number("--runs", 100, "random splits of each kind")
+    parser.add_number("--seeds", 5, "seeds on the whole data")
     parser.add_argument("--no-strength", dest="strength", action="store_false", help="without pp.integrate's strength")
-    add_columns(parser)
-    add_output(parser, "assess.csv and assess.md")
+    parser.add_output("assess")
     return parser.parse_args(arguments)
 
 
@@ -91,14 +89,11 @@ def of_whole(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def of_split(counts: AnnData, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One experiment in two made-up batches: with clusters and with labels."""
-    kept, second = null.split(counts.obs[options.label_key].astype(str).to_numpy(), kind, seed)
-    adata = counts[kept].copy()
-    adata.obs[_HALF] = pd.Categorical(np.where(second, "b", "a"))
-    prepare_counts(adata, batch_key=_HALF)
-    chosen = strength(adata, _HALF, seed) if options.strength else np.nan
+    adata = null.two_halves(counts, kind, seed, options.label_key)
+    chosen = strength(adata, null.HALF, seed) if options.strength else np.nan
     ways = {"clusters": {}, "labels": {"label_key": options.label_key}}
     return [
-        {"kind": kind, "groups by": way, "strength": chosen, **assessed(adata, _HALF, seed, **more)}
+        {"kind": kind, "groups by": way, "strength": chosen, **assessed(adata, null.HALF, seed, **more)}
         for way, more in ways.items()
     ]
 
@@ -126,23 +121,19 @@ def summary(table: pd.DataFrame) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Assess the data sets as they are, and one batch of each, split."""
     options = parse(arguments)
-    options.keep = None
     rows: list[dict[str, Any]] = []
     for path in options.files:
         if "whole" in options.kinds:
             rows += of_whole(path, options)
             print(f"{path.stem}, whole, done", file=sys.stderr, flush=True)
-        options.file = path
-        counts = null.one_experiment(options)
+        counts = null.one_experiment(path, options)
         for kind in [kind for kind in options.kinds if kind != "whole"]:
             for seed in range(options.runs):
                 rows += [{"data": path.stem, **row} for row in of_split(counts, kind, seed, options)]
             print(f"{path.stem}, {kind}, done", file=sys.stderr, flush=True)
-    table = pd.DataFrame(rows)
-    options.output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.output / "assess.csv", index=False, float_format="%.5f")
-    text = summary(table)
-    (options.output / "assess.md").write_text(text)
+        table = pd.DataFrame(rows)
+        text = summary(table)
+        write(options, "assess", table, text)
     print(text)
     return 0
 

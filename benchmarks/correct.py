@@ -5,7 +5,6 @@ python -m benchmarks.correct
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
@@ -17,9 +16,10 @@ import pandas as pd
 import scanpy as sc
 
 from benchmarks import report
-from benchmarks.options import add_output
+from benchmarks.options import Parser, write
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from anndata import AnnData
@@ -238,13 +238,13 @@ def summary(table: pd.DataFrame) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    quick = [method for method in METHODS if method != "scvi"]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.correct", description=__doc__.splitlines()[0])
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), metavar="NAME")
-    parser.add_argument("--effects", nargs="+", type=float, default=[0.5, 1.0, 2.0], help="batch_strength of the data")
-    parser.add_argument("--seeds", type=int, default=3, help="data sets of each kind (default: 3)")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=quick, metavar="METHOD", help="scvi: minutes")
-    add_output(parser, "correct.csv and correct.md")
+    parser = Parser("correct", __doc__)
+    parser.add_choice("--datasets", list(DATASETS), "data")
+    text = "strengths of the batch effect (default: 0.5 1 2)"
+    parser.add_argument("--effects", nargs="+", type=float, default=[0.5, 1.0, 2.0], help=text)
+    parser.add_number("--seeds", 3, "data sets of each kind")
+    parser.add_choice("--methods", list(METHODS), "which", [method for method in METHODS if method != "scvi"])
+    parser.add_output("correct")
     return parser.parse_args(arguments)
 
 
@@ -257,10 +257,8 @@ def main(arguments: list[str] | None = None) -> int:
             for seed in range(options.seeds):
                 rows += run_one(dataset, effect, seed, options.methods)
     table = pd.DataFrame(rows)
-    options.output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.output / "correct.csv", index=False, float_format="%.5f")
     text = summary(table)
-    (options.output / "correct.md").write_text(text)
+    write(options, "correct", table, text)
     print(text)
     return 0
 

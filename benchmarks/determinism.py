@@ -5,7 +5,6 @@ python -m benchmarks.determinism FILE.h5ad [FILE.h5ad ...]
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -16,15 +15,17 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import report
-from benchmarks.options import add_columns, add_output
+from benchmarks.isolated import run_isolated
+from benchmarks.methods import embed_file
+from benchmarks.options import EXAMPLE, Parser, write
 from benchmarks.scoring import official_scores, prepare, require_scib
-from benchmarks.worker import run_isolated
 
 if TYPE_CHECKING:
+    import argparse
+
     from anndata import AnnData
 
 _NEIGHBORS = 30
-_EXAMPLE = Path(__file__).resolve().parents[1] / "data" / "simulated_3batches.h5ad"
 _EXPLAINED = (
     "Same seed in fresh processes. `again`: bitwise the same a second time, with as many threads. Then 1 thread against {threads}: "
     "bitwise the same; largest and median difference of a coordinate, in standard deviations of the embedding; overlap of "
@@ -35,15 +36,13 @@ _EXPLAINED = (
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.determinism", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.h5ad", help="counts in X; default: the example")
-    parser.add_argument("--threads", type=int, default=2, help="threads to compare with 1 (default: 2)")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds for the spread of the total (default: 3)")
-    add_columns(parser)
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds granted to one run (default: 3600)")
-    add_output(parser, "determinism.csv and determinism.md")
+    parser = Parser("determinism", __doc__)
+    parser.add_files(default=[EXAMPLE])
+    parser.add_number("--threads", 2, "threads to compare with 1")
+    parser.add_number("--seeds", 3, "seeds for the spread of the total")
+    parser.add_number("--timeout", 3600.0, "seconds granted to one run")
+    parser.add_output("determinism")
     options = parser.parse_args(arguments)
-    options.files = options.files or [_EXAMPLE]
     if min(options.threads, options.seeds) < 2:
         parser.error("--threads and --seeds must be at least 2: there is nothing to compare otherwise")
     return options
@@ -75,13 +74,12 @@ def fits(data: Path, options: argparse.Namespace) -> dict[tuple[int, int, int], 
     wanted += [(1, seed, 0) for seed in range(1, options.seeds)]
     found = {}
     for threads, seed, turn in wanted:
-        outcome = run_isolated(
-            data, "scbatchnorm", seed, batch_key=options.batch_key, timeout=options.timeout, threads=threads
-        )
-        if outcome.embedding is None:
+        arguments = (embed_file, data, "scbatchnorm", seed, options.batch_key)
+        outcome = run_isolated(*arguments, timeout=options.timeout, threads=threads)
+        if outcome.reason:
             raise RuntimeError(outcome.reason)
         print(f"  threads {threads}, seed {seed}: {outcome.seconds:.1f} s", file=sys.stderr, flush=True)
-        found[threads, seed, turn] = outcome.embedding
+        found[threads, seed, turn] = outcome.value
     return found
 
 
@@ -124,12 +122,7 @@ def summary(table: pd.DataFrame, options: argparse.Namespace) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Fit and compare; exit status 1 if the same seed with the same threads gave something else."""
     options = parse(arguments)
-    try:
-        require_scib()
-    except ImportError as error:
-        print(error, file=sys.stderr)
-        return 1
-    options.output.mkdir(parents=True, exist_ok=True)
+    require_scib()
     rows: list[dict[str, Any]] = []
     for path in options.files:
         print(path.stem, file=sys.stderr, flush=True)
@@ -139,11 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
             adata.write_h5ad(prepared)
             embeddings = fits(prepared, options)
         rows.append({"dataset": path.stem, **compare(adata, embeddings, options)})
-        # Written after every file: an interrupted run keeps what it has.
         table = pd.DataFrame(rows)
-        table.to_csv(options.output / "determinism.csv", index=False)
         text = summary(table, options)
-        (options.output / "determinism.md").write_text(text)
+        write(options, "determinism", table, text)
     print(text)
     again = table[["again, 1 thread", f"again, {options.threads} threads"]]
     return int(not again.to_numpy(dtype=bool).all())

@@ -8,52 +8,49 @@ python -m benchmarks.diagnose FILE.h5ad ... --seeds 3
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import report
 from benchmarks.methods import METHODS
-from benchmarks.null import one_experiment, split
-from benchmarks.options import add_columns, add_output
-from benchmarks.scoring import prepare, prepare_counts
+from benchmarks.null import HALF, add_keep, one_experiment, two_halves
+from benchmarks.options import Parser, write
+from benchmarks.scoring import prepare
 from scbatchnorm import tl
-from scbatchnorm.tl._diagnosis.noise import find_batch_neighbours
-from scbatchnorm.tl._diagnosis.overlap import SAME_GROUP, knn_mixing
-from scbatchnorm.tl._diagnosis.states import MIN_CELLS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from anndata import AnnData
 
     from scbatchnorm.tl._diagnosis.result import Diagnosis
 
 _REP = "X_judged"
-_BATCH = "random_split"
 _FORCED = {True: "far too strong, types mixed", False: "far too strong, types apart"}
-# Cells that a planted type has to have where it is planted, to be a state at all.
-_LEAST = 2 * MIN_CELLS
+# Twice the cells that a state has to have: those of a planted type where it is planted.
+_LEAST = 30
+# Share of a type that has to be in states of its own name, and mixing from which types count as mixed.
+_MOST = 0.5
+_NEIGHBORS = 15
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.diagnose", description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.h5ad", help="counts in X")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of everything random (default: 3)")
-    parser.add_argument(
-        "--force", type=int, default=1, metavar="N", help="seeds of integrations made too strong (default: 1)"
-    )
-    parser.add_argument("--keep", metavar="LEVEL", help="the batch that null splits split (default: the largest)")
-    add_columns(parser)
-    add_output(parser, "diagnose.csv and diagnose.md")
+    parser = Parser("diagnose", __doc__)
+    parser.add_files()
+    parser.add_number("--seeds", 3, "seeds of everything random")
+    parser.add_number("--force", 1, "seeds of integrations made too strong")
+    add_keep(parser)
+    parser.add_output("diagnose")
     return parser.parse_args(arguments)
 
 
@@ -103,7 +100,7 @@ def row(case: str, what: str, judged: tuple[Diagnosis, pd.DataFrame], *, types: 
         frozenset((label[first], label[second])) for first, second in zip(pairs["first"], pairs["second"], strict=True)
     }
     right = cells["type"].to_numpy() == label.loc[cells["diagnose_state"]].to_numpy()
-    own = all(right[(cells["type"] == each).to_numpy()].mean() >= SAME_GROUP for each in types)
+    own = all(right[(cells["type"] == each).to_numpy()].mean() >= _MOST for each in types)
     return {
         "case": case,
         "what": what,
@@ -157,31 +154,27 @@ def forced(cells: Cells, seed: int) -> Iterator[dict[str, Any]]:
         points = np.zeros((len(keep), part.obsm["X_scbatchnorm"].shape[1]), dtype=np.float32)
         points[keep] = part.obsm["X_scbatchnorm"]
         inside = keep & (cells.batch == batch) & np.isin(cells.label, [label, target])
-        happened = mixed(points[inside], cells.label[inside] == target) > SAME_GROUP
+        happened = mixed(points[inside], cells.label[inside] == target) > _MOST
         judged = cells.judge(points, keep, seed)
         yield row(_FORCED[happened], f"{label}, {target}", judged, types=(label, target))
 
 
 def mixed(points: np.ndarray, second: np.ndarray) -> float:
-    """How far two groups of cells lie within each other, by their true types."""
-    codes, rows = second.astype(np.intp), [np.arange(len(points))]
-    near = find_batch_neighbours(points, rows)[0]
-    return float(knn_mixing(near, codes, 2)[0, 1])
+    """How far two groups of cells lie within each other, by their true types: 0 apart, 1 as if they had been shuffled."""
+    n_neighbors = min(_NEIGHBORS, (len(points) - 1) // 2)
+    near = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(return_distance=False)
+    other = (second[near] != second[:, None]).mean(axis=1)
+    share = [other[second == group].mean() / (second != group).mean() for group in (False, True)]
+    return float(np.mean(share))
 
 
 def null(path: Path, options: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
     """One batch split at random, with a type private to each half: nothing done, and our default."""
-    counts = one_experiment(argparse.Namespace(**(vars(options) | {"file": path})))
-    rows, second = split(counts.obs[options.label_key].astype(str).to_numpy(), "a type removed from each", seed)
-    adata = counts[rows].copy()
-    adata.obs[_BATCH] = pd.Categorical(np.where(second, "b", "a"))
-    prepare_counts(adata, batch_key=_BATCH)
-    cells = Cells(adata, _BATCH, options.label_key)
+    adata = two_halves(one_experiment(path, options), "a type removed from each", seed, options.label_key)
+    cells = Cells(adata, HALF, options.label_key)
     everything = np.ones(adata.n_obs, dtype=bool)
     yield row("null split, nothing done", "", cells.judge(cells.pca, everything, seed))
-    yield row(
-        "null split, default", "", cells.judge(METHODS["scbatchnorm"].embed(adata, _BATCH, seed), everything, seed)
-    )
+    yield row("null split, default", "", cells.judge(METHODS["scbatchnorm"].embed(adata, HALF, seed), everything, seed))
 
 
 def run(path: Path, options: argparse.Namespace, seed: int, *, force: bool) -> Iterator[dict[str, Any]]:
@@ -223,17 +216,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run all cases, write the tables."""
     options = parse(arguments)
     rows = []
-    options.output.mkdir(parents=True, exist_ok=True)
     turns = [(False, seed) for seed in range(options.seeds)] + [(True, seed) for seed in range(options.force)]
     for (force, seed), path in itertools.product(turns, options.files):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             rows += [{"dataset": path.stem, "seed": seed} | found for found in run(path, options, seed, force=force)]
         table = pd.DataFrame(rows)
-        table.to_csv(options.output / "diagnose.csv", index=False)
+        text = summary(table)
+        write(options, "diagnose", table, text)
         print(f"{'too strong, ' if force else ''}seed {seed}, {path.stem} done", file=sys.stderr, flush=True)
-    text = summary(table)
-    (options.output / "diagnose.md").write_text(text)
     print(text)
     return 0
 

@@ -5,13 +5,17 @@ python -m benchmarks.imports
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from statistics import median
+from typing import TYPE_CHECKING
 
 from benchmarks import report
+from benchmarks.options import Parser
+
+if TYPE_CHECKING:
+    import argparse
 
 _BASE = "torch, scanpy"
 # The parts are loaded when they are first asked for. The first optimiser of a process loads torch's compiler, whatever is
@@ -36,8 +40,8 @@ _LIMIT = 1.3
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.imports", description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=7, help="processes of each kind, in turn (default: 7)")
+    parser = Parser("imports", __doc__)
+    parser.add_number("--turns", 7, "processes of each kind, in turn")
     return parser.parse_args(arguments)
 
 

@@ -1,42 +1,48 @@
 """Our metrics against those of scib-metrics: how far apart their values are, and how long each takes, in one run.
 
 python -m benchmarks.judging FILE.h5ad [FILE.h5ad ...]
-python -m benchmarks.judging --simulate 100000        # ours alone: seconds and memory
+python -m benchmarks.judging --simulate 100000 1000000 --max-cells 20000        # ours alone: seconds and memory
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from benchmarks import report
+from benchmarks.isolated import run_isolated
 from benchmarks.methods import METHODS
-from benchmarks.options import add_columns, add_output
+from benchmarks.options import Parser, write
 from benchmarks.scoring import METRICS, official_scores, prepare, require_scib
+from benchmarks.simulated import evaluate_simulated
 from scbatchnorm import metrics
-from scbatchnorm.metrics._catalogue import CATALOGUE
 
 if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
     from anndata import AnnData
 
 _KEYS = {"unintegrated": "X_pca", "harmony": "X_harmony", "scbatchnorm": "X_scbatchnorm"}
-_TEN = [metric.name for metric in CATALOGUE if metric.in_total]
+#: The ten metrics of scIB, by our names.
+TEN = [
+    "isolated_labels", "kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi", "bras", "ilisi", "kbet", "graph_connectivity", "pcr_comparison",
+]  # fmt: skip
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.judging", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.h5ad", help="counts in X")
-    parser.add_argument("--simulate", type=int, metavar="CELLS", help="time ours on so many simulated cells instead")
-    add_columns(parser)
-    add_output(parser, "judging.csv and judging.md")
+    parser = Parser("judging", __doc__)
+    parser.add_files(optional=True)
+    text = "time ours on so many simulated cells instead"
+    parser.add_argument("--simulate", type=int, nargs="+", default=[], metavar="CELLS", help=text)
+    text = "sample that simulated cells are judged by, 0: all (default: that of metrics.evaluate)"
+    parser.add_argument("--max-cells", type=int, default=100_000, help=text)
+    parser.add_number("--timeout", 7200.0, "seconds granted to simulated cells")
+    parser.add_output("judging")
     options = parser.parse_args(arguments)
     if bool(options.files) == bool(options.simulate):
         parser.error("give files, or --simulate CELLS")
@@ -64,7 +70,7 @@ def compare(path: Path, options: argparse.Namespace) -> tuple[pd.DataFrame, dict
         for flavor in ("scib", "default"):
             start = time.perf_counter()
             table = metrics.evaluate(
-                adata, keys, metrics=_TEN, controls=False, n_bootstrap=0, flavor=flavor, progress=False, **columns
+                adata, keys, metrics=TEN, controls=False, n_bootstrap=0, flavor=flavor, progress=False, **columns
             )
             seconds[f"ours, {flavor}, {turn}"] = time.perf_counter() - start
             tables[f"ours, {flavor}"] = table.rename(columns={"kBET": "KBET"})
@@ -75,26 +81,14 @@ def compare(path: Path, options: argparse.Namespace) -> tuple[pd.DataFrame, dict
     return values.rename_axis(["of", "representation"]), seconds
 
 
-def simulate(n_cells: int) -> dict[str, float]:
-    """Seconds and memory of the default call on one representation of simulated cells and the unintegrated one."""
-    from anndata import AnnData
-
-    rng = np.random.default_rng(0)
-    label, batch = rng.integers(15, size=n_cells), rng.integers(20, size=n_cells)
-    within = rng.normal(size=(n_cells, 50)) + 4 * rng.normal(size=(15, 50))[label]
-    before = within + 2 * rng.normal(size=(20, 50))[batch]
-    adata = AnnData(
-        obs=pd.DataFrame({"batch": batch.astype(str), "cell_type": label.astype(str)}, index=np.arange(n_cells).astype(str)),
-        obsm={"X_pca": before.astype(np.float32), "X_scbatchnorm": within.astype(np.float32)},
-    )  # fmt: skip
-    held = _peak_mb()
-    start = time.perf_counter()
-    metrics.evaluate(adata, "X_scbatchnorm", batch_key="batch", label_key="cell_type", progress=False)
-    return {"cells": n_cells, "seconds": time.perf_counter() - start, "peak_mb": _peak_mb(), "held_before_mb": held}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def simulate(options: argparse.Namespace) -> pd.DataFrame:
+    """Seconds, memory and scores of the default call on one representation of simulated cells, a row for each number of them."""
+    rows = []
+    for n_cells in options.simulate:
+        outcome = run_isolated(evaluate_simulated, n_cells, options.max_cells or None, timeout=options.timeout)
+        rows.append({"cells": n_cells, **outcome.measurements(), **(outcome.value or {})})
+        print(f"{n_cells} cells: {outcome.reason or f'{outcome.seconds:.0f} s'}", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows)
 
 
 def summary(values: pd.DataFrame, seconds: pd.DataFrame) -> str:
@@ -117,22 +111,26 @@ def summary(values: pd.DataFrame, seconds: pd.DataFrame) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Compare, and write the tables."""
     options = parse(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
     if options.simulate:
-        table = pd.DataFrame([simulate(options.simulate)])
-        print(report.markdown(table.map("{:.0f}".format), index_name="run"))
-        return 0
+        table = simulate(options)
+        text = report.markdown(table.set_index("cells").map(_number), index_name="cells") + "\n"
+        write(options, "judging_simulated", table, text)
+        print(text)
+        return int((table["reason"] != "").any())
     require_scib()
     values, seconds = {}, {}
     for path in options.files:
         print(path.stem, file=sys.stderr, flush=True)
         values[path.stem], seconds[path.stem] = compare(path, options)
-    table = pd.concat(values, names=["dataset"]).reorder_levels(["of", "dataset", "representation"])
-    table.to_csv(options.output / "judging.csv", float_format="%.5f")
-    text = summary(table, pd.DataFrame(seconds))
-    (options.output / "judging.md").write_text(text)
+        table = pd.concat(values, names=["dataset"]).reorder_levels(["of", "dataset", "representation"])
+        text = summary(table, pd.DataFrame(seconds))
+        write(options, "judging", table, text)
     print(text)
     return 0
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ python -m benchmarks.mapping FILE.h5ad [FILE.h5ad ...]
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +20,13 @@ from sklearn.neighbors import KNeighborsClassifier
 import scbatchnorm as sbn
 from benchmarks import report
 from benchmarks.methods import harmony
-from benchmarks.options import add_columns, add_output
+from benchmarks.options import Parser, write
 from benchmarks.scoring import official_scores, prepare
 
 if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
     from anndata import AnnData
 
 PARTS = ("totals", "labels", "novelty", "seconds")
@@ -37,14 +38,13 @@ _NEW_CELLS = 10_000
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mapping", description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE.h5ad", help="counts in X")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser = Parser("mapping", __doc__)
+    parser.add_files(optional=True)
+    parser.add_choice("--parts", PARTS, "what is measured")
     parser.add_argument("--held-out", nargs="+", metavar="BATCH", help="batches to hold out (default: each in turn)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mode", choices=("frozen", "recalibrate"), default="frozen")
-    add_columns(parser)
-    add_output(parser, "mapping.csv and mapping.md")
+    parser.add_number("--seed", 0, "seed of everything random")
+    parser.add_argument("--mode", choices=("frozen", "recalibrate"), default="frozen", help="of tl.map_query")
+    parser.add_output("mapping")
     return parser.parse_args(arguments)
 
 
@@ -198,16 +198,17 @@ def tables(table: pd.DataFrame) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Hold out, map, compare."""
     options = parse(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    environment = report.environment(["torch", "scanpy", "harmonypy", "scib-metrics", "scbatchnorm"])
+    speed = (
+        f"\n{_NEW_CELLS} simulated cells mapped in {seconds(options):.1f} s.\n" if "seconds" in options.parts else ""
+    )
+    rows: list[dict[str, Any]] = []
     for path in options.files:
         rows += run(path, options)
-        pd.DataFrame(rows).to_csv(options.output / "mapping.csv", index=False, float_format="%.5f")
-    text = f"# Mapping\n\n{report.environment(['torch', 'scanpy', 'harmonypy', 'scib-metrics', 'scbatchnorm'])}.\n\n"
-    text += tables(pd.DataFrame(rows)) if rows else ""
-    if "seconds" in options.parts:
-        text += f"\n{_NEW_CELLS} simulated cells mapped in {seconds(options):.1f} s.\n"
-    (options.output / "mapping.md").write_text(text)
+        table = pd.DataFrame(rows)
+        text = f"# Mapping\n\n{environment}.\n\n{tables(table)}{speed}"
+        if rows:
+            write(options, "mapping", table, text)
     print(text)
     return 0
 

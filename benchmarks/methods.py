@@ -7,16 +7,20 @@ functions, so that one missing package only costs its own method.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.isolated import Timed, timed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from anndata import AnnData
 
@@ -114,3 +118,27 @@ METHODS = {
     "combat": Method(combat, ("scanpy",), "scanpy", stochastic=False),
     "scvi": Method(scvi, ("scvi",), "scvi-tools", deep=True),
 }
+
+
+def embed_file(data: Path, method: str, seed: int, batch_key: str) -> Timed:
+    """Embedding of a prepared file by a method; the clock runs in the method alone."""
+    import anndata as ad
+
+    return embed_timed(method, ad.read_h5ad(data), batch_key, seed)
+
+
+def embed_timed(method: str, adata: AnnData, batch_key: str, seed: int) -> Timed:
+    """Embedding by a method, whose packages are imported before the clock starts; an error if it is none."""
+    chosen = METHODS[method]
+    for module in chosen.modules:
+        importlib.import_module(module)
+    found = timed(chosen.embed, adata, batch_key, seed)
+    return replace(found, value=check_embedding(method, found.value, adata.n_obs))
+
+
+def check_embedding(method: str, embedding: np.ndarray, n_cells: int) -> np.ndarray:
+    """The embedding, if it has all cells and finite values."""
+    if embedding.shape[0] != n_cells or not np.isfinite(embedding).all():
+        msg = f"{method} returned an embedding of shape {embedding.shape} with non-finite values or cells missing."
+        raise ValueError(msg)
+    return embedding

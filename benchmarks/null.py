@@ -1,14 +1,12 @@
 """Null calibration: one experiment split at random, where nothing should be corrected.
 
-python -m benchmarks.null FILE.h5ad --keep LEVEL
+python -m benchmarks.null FILE.h5ad [FILE.h5ad ...]
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -18,15 +16,18 @@ from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import report
 from benchmarks.methods import METHODS
-from benchmarks.options import add_columns, add_output
+from benchmarks.options import Parser, write
 from benchmarks.scoring import prepare_counts
 
 if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
     from anndata import AnnData
 
 SPLITS = ("50:50", "85:15", "type removed", "a type removed from each")
 N_NEIGHBORS = 30
-_BATCH = "random_split"
+HALF = "random_split"
 
 
 def full_strength(adata: AnnData, batch_key: str, seed: int) -> np.ndarray:
@@ -46,26 +47,37 @@ _CHOICES = {
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    names = [name for name, method in _CHOICES.items() if not method.deep]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.null", description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, metavar="FILE.h5ad", help="counts in X")
-    parser.add_argument("--keep", metavar="LEVEL", help="the batch whose cells are split (default: the largest)")
-    parser.add_argument("--seeds", type=int, default=5, help="random splits of each kind (default: 5)")
-    parser.add_argument("--methods", nargs="+", choices=_CHOICES, default=names, metavar="METHOD")
-    add_columns(parser)
-    add_output(parser, "null.csv and null.md")
+    parser = Parser("null", __doc__)
+    parser.add_files()
+    add_keep(parser)
+    parser.add_number("--seeds", 5, "random splits of each kind")
+    parser.add_choice("--methods", list(_CHOICES), "which", [name for name in _CHOICES if not _CHOICES[name].deep])
+    parser.add_output("null")
     return parser.parse_args(arguments)
 
 
-def one_experiment(options: argparse.Namespace) -> AnnData:
+def add_keep(parser: Parser) -> None:
+    """Option for the experiment that is split."""
+    parser.add_argument("--keep", metavar="LEVEL", help="the batch whose cells are split (default: the largest)")
+
+
+def one_experiment(path: Path, options: argparse.Namespace) -> AnnData:
     """Counts of the one batch that is split."""
-    adata = ad.read_h5ad(options.file)
+    adata = ad.read_h5ad(path)
     levels = adata.obs[options.batch_key].astype(str)
     level = options.keep or levels.value_counts().idxmax()
     if level not in set(levels):
         msg = f"--keep {level!r} is not a level of obs[{options.batch_key!r}]. Available: {sorted(set(levels))}."
         raise SystemExit(msg)
     return adata[(levels == level).to_numpy()].copy()
+
+
+def two_halves(counts: AnnData, kind: str, seed: int, label_key: str) -> AnnData:
+    """The experiment in two made-up batches, `obs[HALF]`, prepared."""
+    rows, second = split(counts.obs[label_key].astype(str).to_numpy(), kind, seed)
+    adata = counts[rows].copy()
+    adata.obs[HALF] = pd.Categorical(np.where(second, "b", "a"))
+    return prepare_counts(adata, batch_key=HALF)
 
 
 def split(labels: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,16 +115,13 @@ def purity(indices: np.ndarray, labels: np.ndarray) -> float:
 
 def run_split(counts: AnnData, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of one split, one per method."""
-    rows, second = split(counts.obs[options.label_key].astype(str).to_numpy(), kind, seed)
-    adata = counts[rows].copy()
-    adata.obs[_BATCH] = pd.Categorical(np.where(second, "b", "a"))
-    prepare_counts(adata, batch_key=_BATCH)
+    adata = two_halves(counts, kind, seed, options.label_key)
     labels = adata.obs[options.label_key].astype(str).to_numpy()
     before = neighbours(adata.obsm["X_pca"])
     results = []
     for method in options.methods:
         work = adata.copy()
-        after = neighbours(_CHOICES[method].embed(work, _BATCH, seed))
+        after = neighbours(_CHOICES[method].embed(work, HALF, seed))
         results.append(
             {
                 "split": kind,
@@ -132,11 +141,11 @@ def strength_used(adata: AnnData) -> float:
     return float(adata.uns["scbatchnorm"]["strength"]["value"])
 
 
-def summary(table: pd.DataFrame, name: str) -> str:
-    """Markdown: one row per split and method."""
+def summary(table: pd.DataFrame) -> str:
+    """Markdown: one row per data set, split and method."""
     rows = {}
-    for (kind, method), group in table.groupby(["split", "method"], sort=False):
-        rows[f"{kind}, {method}"] = {
+    for (dataset, kind, method), group in table.groupby(["dataset", "split", "method"], sort=False):
+        rows[f"{dataset}, {kind}, {method}"] = {
             "neighbours kept": report.mean_sd(group["kept"]),
             "least kept": f"{group['kept'].min():.3f}",
             "purity before": report.mean_sd(group["purity_before"]),
@@ -144,8 +153,8 @@ def summary(table: pd.DataFrame, name: str) -> str:
             "strength": report.mean_sd(group["strength"]),
             "largest strength": f"{group['strength'].max():.3f}" if group["strength"].notna().any() else "-",
         }
-    shown = report.markdown(pd.DataFrame.from_dict(rows, orient="index"), index_name="split, method")
-    return f"# Null calibration: {name}\n\n{report.environment(['torch', 'scbatchnorm'])}.\n\n{shown}\n"
+    shown = report.markdown(pd.DataFrame.from_dict(rows, orient="index"), index_name="data, split, method")
+    return f"# Null calibration\n\n{report.environment(['torch', 'scbatchnorm'])}.\n\n{shown}\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,17 +163,16 @@ def main(arguments: list[str] | None = None) -> int:
     if missing := "; ".join(filter(None, (_CHOICES[name].missing() for name in options.methods))):
         print(missing, file=sys.stderr)
         return 1
-    counts = one_experiment(options)
-    rows = []
-    for kind in SPLITS:
-        for seed in range(options.seeds):
-            rows += run_split(counts, kind, seed, options)
-            print(f"{kind}, seed {seed} done", file=sys.stderr, flush=True)
-    table = pd.DataFrame(rows)
-    options.output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.output / "null.csv", index=False, float_format="%.5f")
-    text = summary(table, options.file.stem)
-    (options.output / "null.md").write_text(text)
+    rows: list[dict[str, Any]] = []
+    for path in options.files:
+        counts = one_experiment(path, options)
+        for kind in SPLITS:
+            for seed in range(options.seeds):
+                rows += [{"dataset": path.stem, **row} for row in run_split(counts, kind, seed, options)]
+                print(f"{path.stem}, {kind}, seed {seed} done", file=sys.stderr, flush=True)
+        table = pd.DataFrame(rows)
+        text = summary(table)
+        write(options, "null", table, text)
     print(text)
     return 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SHORT = {"Batch correction": "Batch", "Bio conservation": "Bio", "Graph connectivity": "Graph", "KBET": "kBET"}
 _SHORT |= {"PCR comparison": "PCR", "Isolated labels": "Isolated", "Silhouette label": "Silhouette"}
-_SHORT |= {"seconds": "s", "peak_mb": "peak MB", "added_mb": "added MB"}
+_SHORT |= {"seconds": "s", "peak_mb": "peak MB", "before_mb": "before MB"}
 
 
 def mean_sd(values: pd.Series, *, digits: int = 3) -> str:
@@ -65,13 +65,13 @@ def dataset_table(rows: pd.DataFrame) -> pd.DataFrame:
     metrics = ["Total", "Batch correction", "Bio conservation", *BATCH, *BIO]
     done = rows[rows["status"] == "ok"]
     names = done.groupby("method")["Total"].mean().sort_values(ascending=False).index
-    table = pd.DataFrame(index=names, columns=[*metrics, "seconds", "peak_mb", "added_mb"], dtype=object)
+    table = pd.DataFrame(index=names, columns=[*metrics, "seconds", "peak_mb", "before_mb"], dtype=object)
     for name in names:
         runs = done[done["method"] == name]
         table.loc[name] = [mean_sd(runs[m]) if m in runs else "-" for m in metrics] + [
             mean_sd(runs["seconds"], digits=2),
             f"{runs['peak_mb'].max():.0f}",
-            f"{runs['added_mb'].max():.0f}",
+            f"{runs['before_mb'].max():.0f}",
         ]
     return table.rename(columns=_SHORT)
 

@@ -5,51 +5,41 @@ python -m benchmarks.run FILE.h5ad [FILE.h5ad ...]
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from benchmarks import report
-from benchmarks.methods import METHODS
-from benchmarks.options import add_columns, add_output
+from benchmarks.isolated import run_isolated
+from benchmarks.methods import METHODS, embed_file
+from benchmarks.options import EXAMPLE, Parser, write
 from benchmarks.scoring import METRICS, official_scores, prepare, require_scib
-from benchmarks.worker import run_isolated
 
 if TYPE_CHECKING:
+    import argparse
+
     import numpy as np
     from anndata import AnnData
 
-_EXAMPLE = Path(__file__).resolve().parents[1] / "data" / "simulated_3batches.h5ad"
 _COLUMNS = ["dataset", "method", "seed", "status", "reason", *METRICS]
-_COLUMNS += ["seconds", "process_seconds", "peak_mb", "added_mb", "version"]
+_COLUMNS += ["seconds", "process_seconds", "before_mb", "peak_mb", "version"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.h5ad", help="counts in X; default: the example")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
-    parser.add_argument("--deep", action="store_true", help="also the methods that take minutes (scVI)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each stochastic method (default: 3)")
-    parser.add_argument(
-        "--n-comps", type=int, default=50, help="principal components that the peers start from (default: 50)"
+    parser = Parser("run", __doc__)
+    parser.add_files(default=[EXAMPLE])
+    parser.add_choice(
+        "--methods", list(METHODS), "which", [name for name, method in METHODS.items() if not method.deep]
     )
-    add_columns(parser)
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds granted to one run (default: 3600)")
-    add_output(parser, "scores.csv and scores.md")
-    options = parser.parse_args(arguments)
-    options.files = options.files or [_EXAMPLE]
-    if absent := [str(path) for path in options.files if not path.is_file()]:
-        parser.error(f"no such file: {', '.join(absent)}")
-    if len({path.stem for path in options.files}) < len(options.files):
-        parser.error("the files must have different names, for a data set is called after its file")
-    options.methods = options.methods or [name for name, method in METHODS.items() if options.deep or not method.deep]
-    return options
+    parser.add_number("--seeds", 3, "runs of each stochastic method")
+    parser.add_number("--n-comps", 50, "principal components that the peers start from")
+    parser.add_number("--timeout", 3600.0, "seconds granted to one run")
+    parser.add_output("scores")
+    return parser.parse_args(arguments)
 
 
 def run_methods(data: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
@@ -64,11 +54,10 @@ def run_methods(data: Path, options: argparse.Namespace) -> tuple[list[dict[str,
                 rows.append({**row, "status": "failed", "reason": reason})
                 print(f"  {name}: {reason}", file=sys.stderr, flush=True)
                 break
-            outcome = run_isolated(data, name, seed, batch_key=options.batch_key, timeout=options.timeout)
-            measured = {key: value for key, value in asdict(outcome).items() if key != "embedding"}
-            if outcome.embedding is not None:
-                embeddings[len(rows)] = outcome.embedding
-            rows.append({**row, **measured, "status": "failed" if outcome.embedding is None else "ok"})
+            outcome = run_isolated(embed_file, data, name, seed, options.batch_key, timeout=options.timeout)
+            if not outcome.reason:
+                embeddings[len(rows)] = outcome.value
+            rows.append({**row, **outcome.measurements(), "status": "failed" if outcome.reason else "ok"})
             print(f"  {name} seed {seed}: {outcome.reason or f'{outcome.seconds:.1f} s'}", file=sys.stderr, flush=True)
     return rows, embeddings
 
@@ -90,7 +79,7 @@ def score_rows(
 
 
 def benchmark_file(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rows of one data set."""
+    """Rows of one data set."""
     print(path.stem, file=sys.stderr, flush=True)
     adata = prepare(path, batch_key=options.batch_key, n_comps=options.n_comps)
     if options.label_key not in adata.obs:
@@ -106,7 +95,9 @@ def benchmark_file(path: Path, options: argparse.Namespace) -> list[dict[str, An
 
 def summary(rows: pd.DataFrame) -> str:
     """Markdown: totals, then every metric by data set, then what failed."""
-    parts = [f"Totals (0.4 batch + 0.6 bio), mean ± sd over seeds. {report.environment(_distributions())}."]
+    distributions = dict.fromkeys(method.distribution for method in METHODS.values())
+    environment = report.environment(["scib-metrics", "torch", *distributions])
+    parts = [f"Totals (0.4 batch + 0.6 bio), mean ± sd over seeds. {environment}."]
     parts.append(report.markdown(report.totals_table(rows, "method"), index_name="method"))
     for dataset, group in rows.groupby("dataset", sort=False):
         parts += [f"## {dataset}", report.markdown(report.dataset_table(group), index_name="method")]
@@ -118,27 +109,16 @@ def summary(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _distributions() -> list[str]:
-    return ["scib-metrics", "torch", *dict.fromkeys(method.distribution for method in METHODS.values())]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison; exit status 1 if no run gave a score."""
     options = parse(arguments)
-    try:
-        require_scib()
-    except ImportError as error:
-        print(error, file=sys.stderr)
-        return 1
-    options.output.mkdir(parents=True, exist_ok=True)
+    require_scib()
     rows: list[dict[str, Any]] = []
     for path in options.files:
         rows += benchmark_file(path, options)
-        # Written after every file: an interrupted run keeps what it has.
         table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
-        table.to_csv(options.output / "scores.csv", index=False, float_format="%.5f")
         text = summary(table)
-        (options.output / "scores.md").write_text(text)
+        write(options, "scores", table, text)
     print(text)
     return int(not (table["status"] == "ok").any())
 

@@ -129,12 +129,12 @@ def official_scores(
 
 
 def require_scib() -> None:
-    """Raise ImportError where scib-metrics is missing, warn where its scores are not comparable."""
+    """End the program where scib-metrics is missing, warn where its scores are not comparable."""
     try:
         installed = version("scib-metrics")
     except PackageNotFoundError as error:
         msg = "Scoring needs scib-metrics: pip install 'scbatchnorm[bench]'"
-        raise ImportError(msg) from error
+        raise SystemExit(msg) from error
     if installed != SCIB_VERSION:
         msg = f"scib-metrics {installed} is installed; its scores are not comparable with those of {SCIB_VERSION}."
         warnings.warn(msg, stacklevel=2)

@@ -1,4 +1,4 @@
-"""What people may bring: matrices and labels of batches for the properties, as far as a test has time for."""
+"""What people may bring: matrices and labels of batches, as many cells and genes as a test has time for."""
 
 from __future__ import annotations
 

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from hypothesis import reject
+from hypothesis import strategies as st
 from scipy import sparse
 
-from benchmarks.fuzz import examples
-from benchmarks.fuzz.values import some
+from tests.stress import examples
+from tests.stress.values import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Change = Callable[[ad.AnnData, np.random.Generator], ad.AnnData | None]
+    from tests.stress.values import Draw
+
+    Change = Callable[[Draw, ad.AnnData], ad.AnnData | None]
 
 
 def base(n_cells: int = 60, n_genes: int = 30) -> ad.AnnData:
@@ -37,29 +41,33 @@ def _dense(adata: ad.AnnData) -> np.ndarray:
     return adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
 
 
-def _holds(values: Any) -> bool:
+def _fits_sparse(values: Any) -> bool:
     """Whether scipy has sparse matrices of such values."""
     return values.dtype in {np.dtype("f4"), np.dtype("f8")} or (values.dtype.kind in "iub" and values.dtype.isnative)
 
 
-def _put(adata: ad.AnnData, values: Any, rng: np.random.Generator) -> None:
+def _put(draw: Draw, adata: ad.AnnData, values: Any) -> None:
     """A matrix as X, dense or sparse."""
-    adata.X = sparse.csr_matrix(values) if _holds(values) and rng.random() < 0.5 else values
+    adata.X = sparse.csr_matrix(values) if _fits_sparse(values) and draw(st.booleans()) else values
 
 
-def odd_numbers(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _rng(draw: Draw) -> np.random.Generator:
+    return np.random.default_rng(draw(st.integers(0, 2**20)))
+
+
+def _odd_numbers(draw: Draw, adata: ad.AnnData) -> None:
     """Some values are not numbers, infinite, negative, or far beyond what expression reaches."""
-    X = _dense(adata).astype(some([np.float32, np.float64], rng))
-    number = some([np.nan, np.inf, -np.inf, -1, -1e-30, -0.0, 1e3, 1e6, 1e11, 1e13, 1e20, 1e38, 1e300, 1e-45], rng)
-    rows, columns = (rng.integers(n, size=int(some([1, 5, 200], rng))) for n in X.shape)
+    X = _dense(adata).astype(one_of(draw, [np.float32, np.float64]))
+    numbers = [np.nan, np.inf, -np.inf, -1, -1e-30, -0.0, 1e3, 1e6, 1e11, 1e13, 1e20, 1e38, 1e300, 1e-45]
+    places = _rng(draw).integers(X.size, size=one_of(draw, [1, 5, 200]))
     with np.errstate(over="ignore"):
-        X[rows, columns[0] if len(rows) != len(columns) else columns] = number
-    _put(adata, X, rng)
+        X.flat[places] = one_of(draw, numbers)
+    _put(draw, adata, X)
 
 
-def patterns(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _patterns(draw: Draw, adata: ad.AnnData) -> None:
     """Matrices without rank, without differences, without anything."""
-    X = _dense(adata)
+    X, rng = _dense(adata), _rng(draw)
     n, m = X.shape
     one = np.zeros_like(X)
     one[3, 4] = 1.5
@@ -70,55 +78,28 @@ def patterns(adata: ad.AnnData, rng: np.random.Generator) -> None:
         np.where(np.arange(n)[:, None] < n // 3, 0, X), X[rng.integers(n, size=n)], X[np.zeros(n, int)], X * (rng.random((n, 1)) < 0.1),
         X * 10.0 ** rng.integers(-6, 7, size=(1, m)), X * 10.0 ** rng.integers(-6, 7, size=(n, 1)), np.repeat(X[:, :2], m // 2, axis=1),
     ]  # fmt: skip
-    _put(adata, some(made, rng).astype(np.float32), rng)
+    _put(draw, adata, one_of(draw, made).astype(np.float32))
 
 
-def types(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _types(draw: Draw, adata: ad.AnnData) -> None:
     """Values of other types, some of which are no numbers."""
-    name = some(
-        [
-            "f2",
-            "f4",
-            "f8",
-            "g",
-            ">f4",
-            ">i8",
-            "i1",
-            "i2",
-            "i8",
-            "u1",
-            "u2",
-            "u8",
-            "?",
-            "c8",
-            "c16",
-            "O",
-            "U6",
-            "S6",
-            "M8[s]",
-        ],
-        rng,
-    )
+    names = "f2 f4 f8 g >f4 >i8 i1 i2 i8 u1 u2 u8 ? c8 c16 O U6 S6 M8[s]".split()
+    name, X = one_of(draw, names), _dense(adata)
     with np.errstate(all="ignore"):
-        X = _dense(adata)
-        values = (
-            np.full(X.shape, "a")
-            if name == "U6" and rng.random() < 0.5
-            else X.astype("i8").astype(name)
-            if "M8" in name
-            else X.astype(name)
-        )
+        values = X.astype("i8").astype(name) if name == "M8[s]" else X.astype(name)
+    if name == "U6" and draw(st.booleans()):
+        values = np.full(X.shape, "a")
     if name == "O":
-        values[0, 0] = some([None, "a", 1, 2.5, [1], pd.NA, 1j], rng)
-    if rng.random() < 0.3:
+        values[0, 0] = one_of(draw, [None, "a", 1, 2.5, [1], pd.NA, 1j])
+    if draw(st.booleans()):
         adata.layers["log"] = values
-    _put(adata, values, rng)
+    _put(draw, adata, values)
 
 
-def containers(adata: ad.AnnData, rng: np.random.Generator) -> ad.AnnData | None:
+def _containers(draw: Draw, adata: ad.AnnData) -> ad.AnnData | None:
     """The same values in other containers."""
     X = _dense(adata)
-    if not _holds(X):
+    if not _fits_sparse(X):
         return None
     csr = sparse.csr_matrix(X)
     frozen = X.copy()
@@ -135,52 +116,56 @@ def containers(adata: ad.AnnData, rng: np.random.Generator) -> ad.AnnData | None
         np.ma.masked_less(X, 0.5), np.ma.masked_less(X, -1), unsorted, zeros, long, pd.DataFrame(X, adata.obs_names, adata.var_names),
         np.broadcast_to(X[:1], X.shape), X[::-1][::-1],
     ]  # fmt: skip
-    adata.X = some(forms, rng)
-    choice = 4 if np.ma.isMaskedArray(adata.X) else rng.integers(4)  # of which a view has lost the mask
-    if choice == 0:
-        return adata[np.arange(adata.n_obs)]
-    return adata[::-1, ::-1][::2] if choice == 1 else None
+    adata.X = one_of(draw, forms)
+    if np.ma.isMaskedArray(adata.X):  # of which a view has lost the mask
+        return None
+    return one_of(draw, [None, adata[np.arange(adata.n_obs)], adata[::-1, ::-1][::2]])
 
 
-def broken_sparse(adata: ad.AnnData, rng: np.random.Generator) -> ad.AnnData:
+def _broken_sparse(draw: Draw, adata: ad.AnnData) -> ad.AnnData:
     """Sparse matrices whose arrays point nowhere, which scipy computes with until it crashes."""
     adata = adata.copy() if adata.is_view else adata  # scipy would compute with it in being assigned
-    if adata.X is None or not _holds(adata.X) or np.count_nonzero(_dense(adata)) < 20:
+    if adata.X is None or not _fits_sparse(adata.X) or np.count_nonzero(_dense(adata)) < 20:
         return adata
-    matrix = some([sparse.csr_matrix, sparse.csc_matrix], rng)(_dense(adata), copy=True)
-    place, n = int(rng.integers(1, matrix.nnz - 1)), len(matrix.indptr)
-    choice = int(rng.integers(9))
-    if choice < 3:
-        matrix.indices[place] = [10**9, -1, matrix.shape[1] + 40][choice]
-    elif choice < 6:
-        matrix.indptr[[-1, 0, n // 2][choice - 3]] = [10**9, 7, -3][choice - 3]
-    elif choice == 6:
+    matrix = one_of(draw, [sparse.csr_matrix, sparse.csc_matrix])(_dense(adata), copy=True)
+    place, n = draw(st.integers(1, matrix.nnz - 2)), len(matrix.indptr)
+    what = one_of(draw, ["index", "pointer", "order of pointers", "length", "twice"])
+    if what == "index":
+        matrix.indices[place] = one_of(draw, [10**9, -1, matrix.shape[1] + 40])
+    elif what == "pointer":
+        where, pointer = one_of(draw, [(-1, 10**9), (0, 7), (n // 2, -3)])
+        matrix.indptr[where] = pointer
+    elif what == "order of pointers":
         matrix.indptr[1:-1] = matrix.indptr[1:-1][::-1].copy()
-    elif choice == 7:
+    elif what == "length":
         matrix.data = matrix.data[:-5]
     else:
         matrix.indices[place] = matrix.indices[place - 1]
-    if rng.random() < 0.3:
+    if draw(st.booleans()):
         adata.layers["log"] = matrix
     adata.X = matrix
     return adata
 
 
-def shapes(adata: ad.AnnData, rng: np.random.Generator) -> ad.AnnData:
+def _shapes(draw: Draw, adata: ad.AnnData) -> ad.AnnData:
     """Hardly any cells or genes."""
-    n, m = int(some([0, 1, 2, 3, 5, 20, 60], rng)), int(some([0, 1, 2, 3, 10, 30], rng))
+    n, m = one_of(draw, [0, 1, 2, 3, 5, 20, 60]), one_of(draw, [0, 1, 2, 3, 10, 30])
     if not all(isinstance(name, str) for name in [*adata.obs_names, *adata.var_names]):
         return adata  # which AnnData itself does not cut
-    small = adata[rng.permutation(adata.n_obs)[:n], :m]
-    return small if rng.random() < 0.3 else small.copy()
+    small = adata[_rng(draw).permutation(adata.n_obs)[:n], :m]
+    try:
+        copied = small.copy()
+    except ValueError:  # scipy cannot cut every sparse array to nothing
+        reject()
+    return small if draw(st.booleans()) else copied
 
 
-def batch_column(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _batch_column(draw: Draw, adata: ad.AnnData) -> None:
     """The column with the batches holds anything."""
     n = adata.n_obs
     i = np.arange(n)
     word = np.where(i < n // 2, "a", "b")
-    missing = some([None, np.nan, pd.NA, pd.NaT], rng)
+    missing = one_of(draw, [None, np.nan, pd.NA, pd.NaT])
     columns: list[Callable[[], Any]] = [
         lambda: [missing if k < 3 else "a" if k < 30 else "b" for k in i], lambda: [missing] * n, lambda: i % 3, lambda: i % 3 / 7,
         lambda: np.where(i == 5, np.nan, i % 2), lambda: np.where(i < 9, np.inf, 1.0), lambda: i % 2 == 0, lambda: i, lambda: ["a"] * n,
@@ -194,11 +179,11 @@ def batch_column(adata: ad.AnnData, rng: np.random.Generator) -> None:
         lambda: [("", " ", "\t", "\n")[k % 4] for k in i], lambda: [("naïve", "批次", "\u202e", "a\x00")[k % 4] for k in i],
         lambda: [("nan", "None", "NA", "<NA>")[k % 4] for k in i], lambda: ["x" * 10_000 + str(k % 2) for k in i],
         lambda: [("\ud800", "b")[k % 2] for k in i], lambda: (i % 2).astype(complex), lambda: [object() for _ in i],
-        lambda: [float, int][0:1] * (n // 2) + [int] * (n - n // 2), lambda: [np.array([k % 2]) for k in i], lambda: [pd.Timestamp(2020, 1, 1)] * n,
-        lambda: (i % 2).astype("f2"), lambda: (i % 2).astype("u1"), lambda: rng.random(n), lambda: [("a | b", "a", "b")[k % 3] for k in i],
+        lambda: [float] * (n // 2) + [int] * (n - n // 2), lambda: [np.array([k % 2]) for k in i], lambda: [pd.Timestamp(2020, 1, 1)] * n,
+        lambda: (i % 2).astype("f2"), lambda: (i % 2).astype("u1"), lambda: i / 7, lambda: [("a | b", "a", "b")[k % 3] for k in i],
         lambda: [("a" if k % 2 else frozenset([1])) for k in i], lambda: [range(k % 2) for k in i], lambda: [-0.0 if k % 2 else 0.0 for k in i],
     ]  # fmt: skip
-    values = some(columns, rng)()
+    values = one_of(draw, columns)()
     if isinstance(values, list):
         cells = np.empty(n, dtype=object)
         for k, value in enumerate(values):
@@ -207,24 +192,24 @@ def batch_column(adata: ad.AnnData, rng: np.random.Generator) -> None:
     adata.obs["batch"] = values
 
 
-def obs_frame(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _obs_frame(draw: Draw, adata: ad.AnnData) -> None:
     """Tables of cells with odd names, or columns twice."""
-    choice = int(rng.integers(6))
-    if choice == 0:
+    what = one_of(draw, ["column twice", "odd column", "one name", "numbers as names", "no columns", "named index"])
+    if what == "column twice":
         adata.obs = pd.concat([adata.obs, adata.obs[["batch"]]], axis=1)
-    elif choice == 1:
-        adata.obs = adata.obs.rename(columns={"donor": some([0, 1.5, ("a", "b"), "", None, "x" * 1000], rng)})
-    elif choice == 2:
+    elif what == "odd column":
+        adata.obs = adata.obs.rename(columns={"donor": one_of(draw, [0, 1.5, ("a", "b"), "", None, "x" * 1000])})
+    elif what == "one name":
         adata.obs_names = ["cell"] * adata.n_obs
-    elif choice == 3:
+    elif what == "numbers as names":
         adata.obs.index = pd.Index(np.arange(adata.n_obs))
-    elif choice == 4:
+    elif what == "no columns":
         adata.obs = adata.obs.drop(columns=adata.obs.columns)
     else:
         adata.obs.index.name = "batch"
 
 
-def var_frame(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _var_frame(draw: Draw, adata: ad.AnnData) -> None:
     """Genes with odd names, and odd columns that choose some of them."""
     m = adata.n_vars
     i = np.arange(m)
@@ -238,20 +223,21 @@ def var_frame(adata: ad.AnnData, rng: np.random.Generator) -> None:
         pd.Categorical(np.where(i % 2, "yes", "no")), np.array([True, False, None] * (m // 3), dtype=object), pd.arrays.SparseArray(i % 2 == 0),
         np.array([True, 1, False] * (m // 3), dtype=object), np.array([[1], {}, ()] * (m // 3), dtype=object), pd.to_datetime(i, unit="D"),
     ]  # fmt: skip
-    if rng.random() < 0.3:
-        adata.var_names = some(names, rng)
-    elif rng.random() < 0.2:
-        adata.var.index = pd.Index(i) if rng.random() < 0.5 else pd.Index([np.nan, *i[1:]])
+    what = one_of(draw, ["names", "index", "column", "column"])
+    if what == "names":
+        adata.var_names = one_of(draw, names)
+    elif what == "index":
+        adata.var.index = one_of(draw, [pd.Index(i), pd.Index([np.nan, *i[1:]])])
     else:
-        adata.var["highly_variable"] = columns[int(rng.integers(len(columns)))]
+        adata.var["highly_variable"] = one_of(draw, columns)
 
 
-def representation(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _representation(draw: Draw, adata: ad.AnnData) -> None:
     """Components that are none."""
     Z = np.asarray(adata.obsm["X_pca"])
     n = len(Z)
     bad = Z.copy()
-    bad[4, 2] = some([np.nan, np.inf, -np.inf, 1e30, 1e13, 1e11], rng)
+    bad[4, 2] = one_of(draw, [np.nan, np.inf, -np.inf, 1e30, 1e13, 1e11])
     forms = [
         bad, Z[:, :1], Z[:, :0], Z[:, :2], Z * 0, Z * 1e6, Z * 1e-30, Z.astype("f8") * 1e300, Z.astype("f2"), Z.astype(complex), Z.astype(object),
         Z.astype(str), np.repeat(Z[..., None], 2, axis=2), sparse.csr_matrix(Z), sparse.csc_array(Z), np.asfortranarray(Z), Z > 0, Z.round().astype(int),
@@ -259,25 +245,34 @@ def representation(adata: ad.AnnData, rng: np.random.Generator) -> None:
         pd.DataFrame(Z, index=adata.obs_names, columns=list("aaaabbbb")), Z + 1e6, np.tile(Z, 300), np.zeros((n, 5), dtype="M8[s]"),
         pd.DataFrame(Z, index=adata.obs_names).astype("Float64").mask(lambda frame: frame > 1),
     ]  # fmt: skip
-    adata.obsm["X_pca"] = some(forms, rng)
+    adata.obsm["X_pca"] = one_of(draw, forms)
 
 
-def other_slots(adata: ad.AnnData, rng: np.random.Generator) -> None:
+def _other_slots(draw: Draw, adata: ad.AnnData) -> None:
     """Slots that are written to, or have nothing to do with it, hold anything."""
-    junk = some(
-        [None, 1, "x", [], {}, {"format": "x"}, {"a": {1: object()}}, lambda: 0, np.zeros(3), {"\ud800": b""}], rng
-    )
-    adata.uns[some(["scbatchnorm", "pca", "log1p", "x", "a/b", ""], rng)] = junk
-    choice = int(rng.integers(6))
-    if choice == 0:
+    junk: list[Any] = [
+        None,
+        1,
+        "x",
+        [],
+        {},
+        {"format": "x"},
+        {"a": {1: object()}},
+        lambda: 0,
+        np.zeros(3),
+        {"\ud800": b""},
+    ]
+    adata.uns[one_of(draw, ["scbatchnorm", "pca", "log1p", "x", "a/b", ""])] = one_of(draw, junk)
+    what = one_of(draw, ["obsm", "varm", "raw", "obsp", "no X", "no layer"])
+    if what == "obsm":
         adata.obsm["X_scbatchnorm"] = pd.DataFrame({"x": ["a"] * adata.n_obs}, index=adata.obs_names)
-    elif choice == 1:
+    elif what == "varm":
         adata.varm["scbatchnorm"] = sparse.csr_matrix(np.ones((adata.n_vars, 2)))
-    elif choice == 2:
+    elif what == "raw":
         adata.raw = adata.copy()
-    elif choice == 3:
+    elif what == "obsp":
         adata.obsp["connectivities"] = sparse.eye(adata.n_obs, format="csr")
-    elif choice == 4:
+    elif what == "no X":
         adata.X = None
     else:
         del adata.layers["log"]
@@ -285,15 +280,15 @@ def other_slots(adata: ad.AnnData, rng: np.random.Generator) -> None:
 
 #: Several are made in this order: what others count on, the matrix and the numbers of cells and genes, is changed after them.
 CHANGES: dict[str, Change] = {
-    "X: odd numbers": odd_numbers,
-    "X: patterns": patterns,
-    "X: types": types,
-    "X: containers": containers,
-    "obs: batches": batch_column,
-    "obs: names": obs_frame,
-    "var": var_frame,
-    "obsm": representation,
-    "other slots": other_slots,
-    "cells and genes": shapes,
-    "X: broken sparse": broken_sparse,
+    "X: odd numbers": _odd_numbers,
+    "X: patterns": _patterns,
+    "X: types": _types,
+    "X: containers": _containers,
+    "obs: batches": _batch_column,
+    "obs: names": _obs_frame,
+    "var": _var_frame,
+    "obsm": _representation,
+    "other slots": _other_slots,
+    "cells and genes": _shapes,
+    "X: broken sparse": _broken_sparse,
 }

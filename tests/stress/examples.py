@@ -10,8 +10,6 @@ import pandas as pd
 from scbatchnorm import BatchNormAutoencoder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scbatchnorm._data.types import Floats, Labels
 
 _BRIEF: dict[str, Any] = {
@@ -31,7 +29,7 @@ def brief(**params: Any) -> BatchNormAutoencoder:
 
 
 def expression(n_cells: int = 90, n_genes: int = 40) -> Floats:
-    """Log-normalised expression of two types of cells, of which the last third is shifted, each type by itself."""
+    """Log-normalised expression of two cell types; the last third of the cells is shifted, each type by itself."""
     rng = np.random.default_rng(0)
     rate = np.where(np.arange(n_cells)[:, None] % 2 == np.arange(n_genes) % 2, 2.0, 0.5)
     rate[2 * n_cells // 3 :: 2, : n_genes // 3] += 4
@@ -54,7 +52,11 @@ def _partly_shifted(n_cells: int = 300) -> tuple[Floats, Labels]:
     return points.astype(np.float32), batch
 
 
-def fitted() -> dict[str, tuple[BatchNormAutoencoder, Floats, Labels]]:
+#: Names of the models of `fit_models`.
+MODELS = ("strength 0", "network", "by state", "per batch", "identity", "shift")
+
+
+def fit_models() -> dict[str, tuple[BatchNormAutoencoder, Floats, Labels]]:
     """Models by what is special about them, each with some cells and their batches to embed."""
     X, words = expression(), batches(["a", "b", "c"])
     named = pd.DataFrame(X, columns=[f"gene {i}" for i in range(X.shape[1])])
@@ -68,9 +70,6 @@ def fitted() -> dict[str, tuple[BatchNormAutoencoder, Floats, Labels]]:
         "identity": (brief(stem="identity", strength=0.5, norm="layer").fit(X[:, :6], words), X[:, :6], words),
         "shift": (brief(norm="switchable", record_shift=True).fit(X, mixed), X, mixed),
     }
-    if models["by state"][0].strength_.states is None:
-        msg = "the example of a strength by state has none"
-        raise RuntimeError(msg)
     return {name: (model, X[::5], batch[::5]) for name, (model, X, batch) in models.items()}
 
 
@@ -94,28 +93,10 @@ def portrait(model: BatchNormAutoencoder, X: Floats, batch: Labels) -> dict[str,
     }
 
 
-def differences(portrait: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Names of what two portraits do not have in common."""
-    return [name for name in portrait if portrait[name] != other[name]]
-
-
-def use(model: BatchNormAutoencoder) -> bool:
-    """Embed some cells and go back, whatever the model; whether all that came of it is finite."""
-    rng = np.random.default_rng(0)
-    X = rng.gamma(1.0, size=(7, model.n_features_in_)).astype(np.float32)
-    batch = model.batches_[rng.integers(len(model.batches_), size=7)]
-    embedding = model.transform(X, batch)
-    return bool(np.isfinite(embedding).all() and np.isfinite(model.inverse_transform(embedding, batch)).all())
-
-
 def _text(frame: pd.DataFrame) -> str:
     return f"{frame.dtypes.to_dict()}\n{frame.to_csv()}"
 
 
-def saved(model: BatchNormAutoencoder, folder: Path) -> bytes:
-    """The file of a model."""
-    path = folder / "whole.safetensors"
-    model.save(path, overwrite=True)
-    data = path.read_bytes()
-    path.unlink()
-    return data
+def differences(portrait: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of what two portraits do not have in common."""
+    return [name for name in portrait if portrait[name] != other[name]]
