@@ -55,7 +55,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--seeds", 3, "runs of each variant")
     parser.add_choice("--parts", list(PARTS), "variants", ["steps", "grid"])
     parser.add_output("ablation")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def variants(parts: list[str]) -> dict[str, dict[str, Any]]:

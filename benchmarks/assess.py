@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--seeds", 5, "seeds on the whole data")
     parser.add_argument("--no-strength", dest="strength", action="store_false", help="without pp.integrate's strength")
     parser.add_output("assess")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def assessed(adata: AnnData, batch_key: str, seed: int, **options: Any) -> dict[str, Any]:

@@ -245,7 +245,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--seeds", 3, "data sets of each kind")
     parser.add_choice("--methods", list(METHODS), "which", [method for method in METHODS if method != "scvi"])
     parser.add_output("correct")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

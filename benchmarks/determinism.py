@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--seeds", 3, "seeds for the spread of the total")
     parser.add_number("--timeout", 3600.0, "seconds granted to one run")
     parser.add_output("determinism")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if min(options.threads, options.seeds) < 2:
         parser.error("--threads and --seeds must be at least 2: there is nothing to compare otherwise")
     return options

@@ -51,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--force", 1, "seeds of integrations made too strong")
     add_keep(parser)
     parser.add_output("diagnose")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 class Cells:

@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = Parser("imports", __doc__)
     parser.add_number("--turns", 7, "processes of each kind, in turn")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def fresh(names: str) -> tuple[float, set[str]]:

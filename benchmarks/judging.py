@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-cells", type=int, default=100_000, help=text)
     parser.add_number("--timeout", 7200.0, "seconds granted to simulated cells")
     parser.add_output("judging")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if bool(options.files) == bool(options.simulate):
         parser.error("give files, or --simulate CELLS")
     return options

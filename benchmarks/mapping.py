@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--seed", 0, "seed of everything random")
     parser.add_argument("--mode", choices=("frozen", "recalibrate"), default="frozen", help="of tl.map_query")
     parser.add_output("mapping")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def integrated(adata: AnnData, rows: np.ndarray, options: argparse.Namespace) -> AnnData:
@@ -78,12 +78,12 @@ def totals(adata: AnnData, reference: AnnData, query: AnnData, options: argparse
     )
     embeddings = {"all": everything.obsm["X_scbatchnorm"], "mapped": together.loc[adata.obs_names].to_numpy()}
     scores = official_scores(adata, embeddings, label_key=options.label_key, batch_key=options.batch_key)
-    found = {f"{name}, {column.lower()}": scores.loc[name, column] for name in scores.index for column in scores}
+    total = scores["Total"].to_dict()
     return {
-        "total, trained on all": scores.loc["all", "Total"],
-        "total, mapped": scores.loc["mapped", "Total"],
-        "difference": scores.loc["mapped", "Total"] - scores.loc["all", "Total"],
-        **found,
+        "total, trained on all": total["all"],
+        "total, mapped": total["mapped"],
+        "difference": total["mapped"] - total["all"],
+        **{f"{name}, {str(column).lower()}": of[name] for column, of in scores.to_dict().items() for name in total},
     }
 
 
@@ -189,7 +189,7 @@ def tables(table: pd.DataFrame) -> str:
     for title, part in (("Held out and mapped", table[~removed]), ("A type the reference lacks", table[removed])):
         if len(part):
             shown = part.dropna(axis=1, how="all")
-            shown = shown[[c for c in shown if not c.startswith(("all, ", "mapped, "))]]
+            shown = shown[[c for c in shown if not str(c).startswith(("all, ", "mapped, "))]]
             shown = shown.set_index("data").map(lambda v: f"{v:.3f}" if isinstance(v, float) else str(v))
             text.append(f"## {title}\n\n{report.markdown(shown, index_name='data')}\n")
     return "\n".join(text)

@@ -53,7 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--seeds", 5, "random splits of each kind")
     parser.add_choice("--methods", list(_CHOICES), "which", [name for name in _CHOICES if not _CHOICES[name].deep])
     parser.add_output("null")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def add_keep(parser: Parser) -> None:

@@ -46,9 +46,9 @@ class Parser(argparse.ArgumentParser):
         text = f"folder for {', '.join(f'{name}.csv' for name in names)} and {names[0]}.md (default: {_RESULTS})"
         self.add_argument("-o", "--output", type=Path, default=_RESULTS, help=text)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Also checks that files are there, and that their names tell them apart."""
-        options = super().parse_args(args, namespace)
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """The options; files must be there, and their names must tell them apart."""
+        options = self.parse_args(arguments)
         files = getattr(options, "files", [])
         if absent := [str(path) for path in files if not path.is_file()]:
             self.error(f"no such file: {', '.join(absent)}")

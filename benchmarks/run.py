@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_number("--n-comps", 50, "principal components that the peers start from")
     parser.add_number("--timeout", 3600.0, "seconds granted to one run")
     parser.add_output("scores")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def run_methods(data: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:

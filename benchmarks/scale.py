@@ -48,7 +48,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     text = "folder that keeps the simulated stores between calls (default: benchmarks/scratch)"
     parser.add_argument("--scratch", type=Path, default=Path("benchmarks/scratch"), help=text)
     parser.add_output("scale")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.store != "memory" and (others := set(options.methods) - {"scbatchnorm"}):
         parser.error(f"only scbatchnorm reads from stores; for {', '.join(sorted(others))} give --store memory")
     return options

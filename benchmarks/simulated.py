@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -17,15 +16,14 @@ from scipy import sparse
 from benchmarks.isolated import Timed, timed
 from benchmarks.methods import check_embedding, embed_timed
 from scbatchnorm import BatchNormAutoencoder, datasets, metrics, pp
+from scbatchnorm._data.store_write import read_store, write_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 #: Columns of the scores.
 SCORES = ("Batch correction", "Bio conservation", "Total")
 _KEYS: dict[str, Any] = {"batch_key": "batch", "label_key": "cell_type"}
-# Cells that are read at once, as by the command line of the package.
-_ROWS = 8192
 
 
 def log_normalised(scratch: Path, n_cells: int, *, n_genes: int, n_batches: int, suffix: str = ".zarr") -> Path:
@@ -41,46 +39,9 @@ def log_normalised(scratch: Path, n_cells: int, *, n_genes: int, n_batches: int,
         print(f"simulating {counts.name}", file=sys.stderr, flush=True)
         simulated = datasets.simulate_batches(n_cells, n_genes=n_genes, n_batches=n_batches, truth=False, store=counts)
     print(f"normalising {path.name}", file=sys.stderr, flush=True)
-    unfinished = path.with_name(f"unfinished_{name}")
-    with _opened(unfinished, "w") as root:
-        ad.io.write_elem(root, "/", ad.AnnData(obs=simulated.obs, var=simulated.var, uns=simulated.uns))
-        _write_rows(root, _normalised(simulated))
-    unfinished.rename(path)
+    annotation = ad.AnnData(obs=simulated.obs, var=simulated.var, uns=simulated.uns)
+    write_store(path, annotation, ({"X": block} for block in _normalised(simulated)))
     return path
-
-
-def read_store(path: Path) -> ad.AnnData:
-    """A store, annotation in memory and expression as a Dask array."""
-    with _opened(path, "r") as root:
-        annotation = {name: ad.io.read_elem(root[name]) for name in ("obs", "var", "uns")}
-        n_cells, n_genes = root["X"].attrs["shape"]
-        X = ad.experimental.read_elem_lazy(root["X"], chunks=(min(_ROWS, int(n_cells)), int(n_genes)))
-    return ad.AnnData(X, **annotation)
-
-
-@contextmanager
-def _opened(path: Path, mode: Literal["r", "w"]) -> Iterator[Any]:
-    """The root of a zarr or h5ad file."""
-    if path.suffix == ".zarr":
-        import zarr
-
-        yield zarr.open_group(path, mode=mode)
-    else:
-        import h5py
-
-        with h5py.File(path, mode) as root:
-            yield root
-
-
-def _write_rows(root: Any, blocks: Iterable[sparse.csr_matrix]) -> None:
-    """Consecutive cells as `X`."""
-    if "X" in root:  # written as missing
-        del root["X"]
-    for number, block in enumerate(blocks):
-        if number:
-            ad.io.sparse_dataset(root["X"]).append(block)
-        else:
-            ad.io.write_elem(root, "X", block)
 
 
 def _normalised(simulated: ad.AnnData) -> Iterator[sparse.csr_matrix]:

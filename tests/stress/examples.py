@@ -43,7 +43,7 @@ def batches(names: list[Any], n_cells: int = 90) -> Labels:
     return levels[np.arange(n_cells) * len(names) // n_cells]
 
 
-def _partly_shifted(n_cells: int = 300) -> tuple[Floats, Labels]:
+def _partly_shifted(n_cells: int = 300) -> tuple[Floats, np.ndarray]:
     """Coordinates of cells of four types, of which one is displaced in the second batch."""
     rng = np.random.default_rng(0)
     kind, batch = rng.integers(4, size=n_cells), rng.integers(2, size=n_cells)
@@ -62,7 +62,7 @@ def fit_models() -> dict[str, tuple[BatchNormAutoencoder, Floats, Labels]]:
     named = pd.DataFrame(X, columns=[f"gene {i}" for i in range(X.shape[1])])
     points, halves = _partly_shifted()
     numbers, mixed = batches([10, 20, 30]), batches([1, "1", 2.5])
-    models = {
+    models: dict[str, tuple[BatchNormAutoencoder, Any, Labels]] = {
         "strength 0": (brief(strength=0).fit(X, words), X, words),
         "network": (brief(n_latent=5).fit(named, words), named, words),
         "by state": (brief(stem="identity", strength="auto").fit(points, halves), points, halves),

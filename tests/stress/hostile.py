@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
     Attack = Callable[[Draw, Content, Arrays], None]
 
-_NUMBERS = [0, -1, 1, 2, 7, 10**5, 10**9, 2**63, 10**30, 0.5, -0.5, True, None, "1", "auto", [], {}, [1], "nan", 1e308]
+_NUMBERS: list[Any] = [
+    0, -1, 1, 2, 7, 10**5, 10**9, 2**63, 10**30, 0.5, -0.5, True, None, "1", "auto", [], {}, [1], "nan", 1e308,
+]  # fmt: skip
 _KINDS = ["batch", "layer", "per_batch", "pca", "identity", "switchable", "whitened", "blend", "none"]
 
 
@@ -70,8 +72,8 @@ def _numbers_of_array(draw: Draw, content: Content, arrays: Arrays) -> None:
     name = one_of(draw, arrays)
     array = arrays[name].copy()
     if array.dtype.kind == "f":
-        limits = np.finfo(array.dtype)
-        numbers = [np.nan, np.inf, -np.inf, limits.max, -limits.max, limits.tiny, 0, -1, 1, 1e6, -1e-45]
+        largest, tiny = np.finfo(array.dtype).max, np.finfo(array.dtype).tiny
+        numbers = [np.nan, np.inf, -np.inf, largest, -largest, tiny, 0, -1, 1, 1e6, -1e-45]
     else:
         limits = np.iinfo(array.dtype)
         numbers = [limits.max, limits.min, 0, 1, 3, 10**3 % limits.max]
