@@ -32,9 +32,9 @@ _KINDS = ["batch", "layer", "per_batch", "pca", "identity", "switchable", "white
 
 
 def unpack(data: bytes) -> tuple[str, Content, Arrays]:
-    """Kind, content and arrays of a file of ours."""
+    """Kind, content and arrays of a file of ours; the arrays in an order that is always the same, for places in it are drawn."""
     entry = entry_of(split(data)[0])
-    return entry["kind"], entry["content"], safetensors.numpy.load(data)
+    return entry["kind"], entry["content"], dict(sorted(safetensors.numpy.load(data).items()))
 
 
 def pack(kind: str, content: Content, arrays: Arrays) -> bytes:
