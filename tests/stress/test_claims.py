@@ -32,7 +32,7 @@ pytestmark = pytest.mark.stress
 REFUSALS = {
     "raw counts": r"looks like raw counts",
     "too large": r"must lie between -1e\+12 and 1e\+12",
-    "fewer than 2 cells or features": r"at least 2 genes|minimum of 2|at least 2 columns",
+    "fewer than 2 cells or features": r"at least 2 (genes|columns|cells and 2 features)|minimum of 2",
     "far from the fit": r"must lie within 1e\+12 times the spread",
     "nothing to recalibrate": r"mode='recalibrate' needs (layers with statistics|a reference with statistics)",
     "no cells": r"query must have cells",
