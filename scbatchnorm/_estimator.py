@@ -79,7 +79,7 @@ class BatchNormAutoencoder(TransformerMixin, BaseEstimator):
     minibatches
         `"mixed"`: every minibatch holds every batch, in proportion. `"shuffled"`: random. `"single"`: one batch each.
     n_epochs, min_steps, max_steps
-        Steps of training: `n_epochs` passes over the cells, but at least `min_steps` and at most `max_steps`.
+        Steps of training: as many as `n_epochs` passes over all cells that are learned from take, but at least `min_steps` and at most `max_steps`.
     learning_rate, weight_decay
         Peak of the one-cycle schedule, and decoupled decay of the weight matrices (AdamW).
     offsets

@@ -1,7 +1,7 @@
 """Anchors: mutual nearest neighbours between batches, and the offset of each batch that follows from them.
 
-Anchors are the only signal that moves a batch: they give the offsets (here), the displacement loss of training (`training.losses`),
-and the weights that say which cells have a counterpart in another batch at all (`support`).
+All that moves batches relative to each other rests on anchors: the offsets (here), the displacement loss of training
+(`training.losses`), and the weights of the discriminator, which say how far a cell has a counterpart in another batch (`support`).
 """
 
 from __future__ import annotations
@@ -131,27 +131,27 @@ def _mutual(similarity: torch.Tensor, k: int) -> tuple[Codes, Codes]:
 
 
 def clean_anchors(anchors: Anchors, points: Floats, *, displaced: float, dissimilar: float) -> Anchors:
-    """Anchors without those that disagree with the anchors around them.
+    """Anchors without those that disagree with the anchors around them, all measured between `points` scaled to length 1.
 
     Two filters, one after the other and within each pair of batches: the share `displaced` whose displacement is
     furthest from the mean displacement of the 15 nearest anchors, then the share `dissimilar` with the
     lowest cosine. What a private cell type is wrongly anchored to differs in both.
     """
-    points = l2_normalise(points)
+    unit = l2_normalise(points)
     keep = []
     for members in anchors.groups():
         if displaced:
             i, j = anchors.left[members], anchors.right[members]
-            displacement = points[i] - points[j]
-            around = displacement[find_nearest(points[i] + points[j], points[i] + points[j], _LOCAL)]
+            displacement = unit[i] - unit[j]
+            around = displacement[find_nearest(unit[i] + unit[j], unit[i] + unit[j], _LOCAL)]
             deviation = np.linalg.norm(displacement - around.mean(axis=1), axis=1)
-            members = members[_lowest(deviation, displaced)]
-        distance = np.linalg.norm(points[anchors.left[members]] - points[anchors.right[members]], axis=1)
-        keep.append(members[_lowest(distance, dissimilar)])
+            members = members[_without_highest(deviation, displaced)]
+        distance = np.linalg.norm(unit[anchors.left[members]] - unit[anchors.right[members]], axis=1)
+        keep.append(members[_without_highest(distance, dissimilar)])
     return anchors[np.sort(np.concatenate(keep))] if keep else anchors
 
 
-def _lowest(values: Floats, dropped: float) -> Codes:
+def _without_highest(values: Floats, dropped: float) -> Codes:
     """Positions of `values` without the share `dropped` of highest ones."""
     return np.sort(np.argsort(values, kind="stable")[: len(values) - int(dropped * len(values))])
 
@@ -185,11 +185,12 @@ def offsets_in_rounds(points: Floats, scores: Floats, codes: Codes, k: int, rng:
     that the first offsets have moved; the displacements are always those of `points`.
     """
     n_batches = int(codes.max()) + 1
-    offsets = np.zeros((n_batches, points.shape[1]), dtype=np.float32)
+    offsets, searched = np.zeros((n_batches, points.shape[1]), dtype=np.float32), scores
     for _ in range(_ROUNDS):
-        anchors = clean_anchors(find_anchors(scores, codes, k, rng), scores, displaced=0, dissimilar=_OFFSET_DISSIMILAR)
+        anchors = find_anchors(searched, codes, k, rng)
+        anchors = clean_anchors(anchors, searched, displaced=0, dissimilar=_OFFSET_DISSIMILAR)
         offsets = solve_offsets(anchors, points, n_batches)
-        scores = points - offsets[codes]
+        searched = points - offsets[codes]
     return offsets
 
 
@@ -197,14 +198,14 @@ def solve_offsets(anchors: Anchors, points: Floats, n_batches: int) -> Floats:
     """Offset of each batch, shape (batches, components), that the anchors ask for; their mean is 0.
 
     Least squares over the batches of |o_u - o_v - m_uv|^2 with m_uv the median displacement of the anchors between u and v,
-    weighted by the square root of their number. Batches without anchors get the mean.
+    weighted by the square root of their number. Batches without anchors get 0.
     """
     design, target = [np.ones((1, n_batches))], [np.zeros((1, points.shape[1]))]
     for members in anchors.groups():
         u, v = divmod(int(anchors.group[members[0]]), n_batches)
         row = np.zeros((1, n_batches))
         row[0, u], row[0, v] = 1, -1
-        weight = len(members) ** 0.25
+        weight = len(members) ** 0.25  # least squares square it
         shift = np.median(points[anchors.left[members]] - points[anchors.right[members]], axis=0)
         design.append(weight * row)
         target.append(weight * shift[None])

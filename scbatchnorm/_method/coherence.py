@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Cells looked at in each batch, and in each split of a batch into two.
 _CELLS = 1000
 _SPLIT_CELLS = 1000
-_NEIGHBOURS = 5
+_NEIGHBOURS = 5  # whatever `n_neighbors` is: evidence must not depend on it
 # Pairs around each pair: few enough that small states keep neighbourhoods of their own.
 _AROUND = (10, 30)
 _AROUND_SHARE = 0.1
@@ -71,11 +71,12 @@ class Evidence:
 class Chance:
     """Coherence where there is no batch effect: batches of the data, each split at random in two."""
 
-    middle: float  # median over pairs
+    median: float  # over pairs
     high: float  # 95 % of the pairs are below
-    # What the highest of the pairs, and `Evidence.low`, do not reach: 4 standard deviations, and 20 %, above their means over splits.
-    peak: float
-    low: float
+    # What the highest of the pairs, and `Evidence.low`, do not reach: 4 standard deviations or 20 %, whichever is more, above their
+    # means over splits.
+    peak_bound: float
+    low_bound: float
 
 
 def measure_coherence(points: Floats, codes: Codes, rng: np.random.Generator) -> Evidence:
@@ -148,9 +149,9 @@ def coherence_by_chance(points: Floats, codes: Codes, rng: np.random.Generator) 
     pooled = np.concatenate([evidence.coherence for evidence in splits])
     low = np.array([evidence.low for evidence in splits])
     peak = np.array([evidence.coherence.max() for evidence in splits])
-    middle, high = np.quantile(pooled, [0.5, _HIGH])
+    median, high = np.quantile(pooled, [0.5, _HIGH])
     bounds = [float(v.mean() + max(_FAR * v.std(), (_MARGIN - 1) * v.mean())) for v in (peak, low)]
-    return Chance(float(middle), float(high), *bounds)
+    return Chance(float(median), float(high), *bounds)
 
 
 def _splits(points: Floats, codes: Codes, rng: np.random.Generator) -> Iterator[Evidence]:
@@ -216,7 +217,7 @@ def _regions(points: Floats, evidence: Evidence, members: Codes, chance: Chance)
     graph = sparse.csr_matrix((np.ones(near.size), (start, near.ravel())), shape=(len(displaced), len(displaced)))
     for part in _parts(connected_components(graph, directed=False)[1]):
         region = displaced[part]
-        if len(region) >= _REGION_PAIRS and evidence.coherence[region].max() > chance.peak:
+        if len(region) >= _REGION_PAIRS and evidence.coherence[region].max() > chance.peak_bound:
             yield region
 
 

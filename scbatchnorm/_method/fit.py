@@ -1,4 +1,4 @@
-"""What a fit does, step by step: components, strength, offsets, network."""
+"""What a fit does, step by step: components, cells to learn from, strength, offsets, network, frozen statistics, reference."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def fit(
     checkpoint: FitCheckpoint | None = None,
     named: bool = False,
 ) -> FitResult:
-    """Learn components, strength, offsets and network.
+    """Learn components, strength, offsets and network, freeze its statistics, and sketch the cells for mapping.
+
+    Offsets and network are learned from the cells that are corrected by at least half (`Strength.affected`), of at most
+    `max_cells_fit` cells.
 
     Parameters
     ----------
@@ -74,7 +77,7 @@ def fit(
     features
         Names of the features, and with `named` whether they are those of the columns of a DataFrame.
     parameters
-        Hyperparameters.
+        Hyperparameters; their meaning is in `_estimator.py`.
     rng
         Source of all randomness.
     device

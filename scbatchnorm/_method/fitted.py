@@ -147,7 +147,7 @@ class FittedModel(LinearModel):
         return self.stem.decode(np.mean(seen, axis=0, dtype=np.float32))
 
     def _decode_points(self, corrected: Floats, codes: Codes, network: Autoencoder | None, strength: Floats) -> Floats:
-        """Points as seen in the batches `codes`; blended with the corrected ones as the embedding is."""
+        """Points as seen in the batches `codes`, blended with the corrected ones by the strength; not an exact inverse of `correct`."""
         if network is None:
             return corrected
         seen = run_network(network, network.decode, corrected, codes) + self.offsets[codes]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitParameters:
-    """The parameters of `BatchNormAutoencoder` that decide what a fit learns; their defaults and meaning are there."""
+    """The parameters of `BatchNormAutoencoder` that decide what a fit learns; their defaults and meaning are in `_estimator.py`."""
 
     n_components: int
     n_latent: int

@@ -66,7 +66,7 @@ class Stem:
 
 
 def fit_stem(X: Matrix, kind: str, n_components: int, n_latent: int, rng: np.random.Generator) -> tuple[Stem, Stem]:
-    """Stem of the matrix `X` (cells, features), and that of its components to be corrected; see `analyse`."""
+    """Stem of the matrix `X` (cells, features), and that of its components to be corrected; see `fit_stem_blocks`."""
     return fit_stem_blocks(InMemory(X), kind, n_components, n_latent, rng)[:2]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scbatchnorm._method.coherence import Evidence
 
 # Where batches are too small to be split: what splits of larger ones give.
-_DEFAULT_CHANCE = Chance(middle=1.1, high=1.5, peak=2.0, low=1.3)
+_DEFAULT_CHANCE = Chance(median=1.1, high=1.5, peak_bound=2.0, low_bound=1.3)
 # Landmarks kept of each batch, and landmarks that a value is the mean of.
 PER_BATCH = 500
 _NEAR = 15
@@ -58,8 +58,8 @@ class Landmarks:
 class Strength:
     """How much of the correction is applied, from 0 (none) to 1 (all), and why."""
 
-    value: float  # mean over the cells looked at
-    evidence: float
+    value: float  # mean over the landmarks
+    evidence: float  # coherence that four of five pairs reach
     reason: str
     states: Landmarks | None = None  # where it is not the same for all cells
 
@@ -70,7 +70,7 @@ class Strength:
         return self.states.at(points, codes)[:, None]
 
     def affected(self, points: Floats, codes: Codes) -> Codes | slice:
-        """Cells to learn the correction from: those that get at least half of it, and whole batches that have hardly any."""
+        """Cells to learn the correction from: those that get at least half of it, and all cells of batches with fewer than 20 of these."""
         if self.states is None:
             return slice(None)
         chosen = self.at(points, codes)[:, 0] >= _HALF
@@ -103,8 +103,8 @@ def estimate_strength(points: Floats, codes: Codes, rng: np.random.Generator) ->
     if not len(evidence):
         return Strength(0.0, evidence.low, "batches share no cell states: there is nothing that could be aligned")
     chance = coherence_by_chance(points, codes, rng) or _DEFAULT_CHANCE
-    numbers = f"coherence {evidence.low:.2f}; by chance up to {chance.low:.2f}"
-    if evidence.low > chance.low:
+    numbers = f"coherence {evidence.low:.2f}; by chance up to {chance.low_bound:.2f}"
+    if evidence.low > chance.low_bound:
         return _everywhere(points, codes, evidence, chance, numbers, rng)
     return _in_some(points, codes, evidence, chance, numbers, rng)
 
@@ -143,7 +143,7 @@ def _in_some(
 
 def _ramp(evidence: Evidence, chance: Chance) -> Floats:
     """0 where displacements are no more coherent than half of those by chance, 1 above nearly all of those, shape (pairs,)."""
-    return np.clip((evidence.coherence - chance.middle) / (chance.high - chance.middle), 0, 1)
+    return np.clip((evidence.coherence - chance.median) / (chance.high - chance.median), 0, 1)
 
 
 def _by_cell(

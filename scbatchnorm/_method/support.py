@@ -70,8 +70,8 @@ def pair_weights(anchors: Anchors, overlap: Floats, near: Codes, codes: Codes) -
 
     The anchors among the `near` cells, each counted by the `overlap` (of `neighbourhood_overlap`) that both its ends have in the other's batch.
     As an anchor counts for both its cells, two batches weigh the same in every state they share, however unequal their
-    numbers of cells are; a state that only one of them has weighs nothing. Scaled to a mean sum per cell of the
-    squared overlap, so that data of which less is shared are pushed less.
+    numbers of cells are; a state that only one of them has weighs nothing. Scaled so that the mean over cells is
+    that of the squared largest overlap with any batch: data of which less is shared count less.
     """
     left, right = codes[anchors.left], codes[anchors.right]
     weight = overlap[anchors.left, right] * overlap[anchors.right, left]

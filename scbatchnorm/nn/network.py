@@ -93,6 +93,7 @@ class Autoencoder(nn.Module):
 
         def normalizer() -> Normalizer | None:
             if norm == "batch":
+                # With "mixed" statistics it is BatchNorm1d over the minibatch.
                 return MixedBatchNorm(n_hidden, n_batches, statistics=statistics)
             return None if norm == "none" else _LAYERS[norm](n_hidden)
 

@@ -112,13 +112,13 @@ def test_chance_brackets_what_halves_give():
     points, codes = states(1600), np.repeat([0, 1], 800)
     chance = coherence_by_chance(points, codes, np.random.default_rng(0))
     assert chance is not None
-    assert 0.9 < chance.middle < 1.3
-    assert chance.middle < chance.high < chance.peak
+    assert 0.9 < chance.median < 1.3
+    assert chance.median < chance.high < chance.peak_bound
     for seed in range(5):
         halves = np.random.default_rng(100 + seed).integers(2, size=800)
         evidence = measure_coherence(points[:800], halves, np.random.default_rng(seed))
-        assert evidence.low < chance.low
-        assert evidence.coherence.max() < chance.peak
+        assert evidence.low < chance.low_bound
+        assert evidence.coherence.max() < chance.peak_bound
         assert (evidence.coherence > chance.high).mean() < 0.3
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scbatchnorm.nn.inspection import Snapshot
     from scbatchnorm.nn.network import Autoencoder
 
-# Training has converged when reconstruction + displacement of this many refreshes are within this share of each other.
+# Training has converged when reconstruction + displacement of so many refreshes, and the one before, are within this share of each other.
 _FLAT_REFRESHES = 3
 _FLAT_SHARE = 0.01
 # Cells whose shift is recorded.

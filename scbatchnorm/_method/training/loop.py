@@ -174,26 +174,27 @@ class TrainingLoop:
         trainer, device = self.trainer, self.trainer.device
         rows = sketch_batches(codes, cells_per_batch(trainer.n_batches), self.rng)
         points, codes = points[rows], codes[rows]
-        latent = trainer.embed(torch.from_numpy(points).to(device), torch.from_numpy(codes).to(device))
+        latent = trainer.encode(torch.from_numpy(points).to(device), torch.from_numpy(codes).to(device))
         shared = find_shared_states(latent, codes, trainer.parameters.n_neighbors, self.rng)
+        # A cell without counterparts cannot mix, so it does not count.
         mixing = knn_mixing(latent, codes, np.square(shared.overlap.max(axis=1)), self.rng)
         trainer.update_loss_weights(1 - mixing, first=first)
         return IntervalCells(points, codes, shared.pair_weights, shared.anchors)
 
     def _train_interval(self, cells: IntervalCells, refresh: int, *, until: int) -> None:
-        """Epochs over `cells` up to step `until`."""
+        """Passes over the sketch `cells` up to step `until`; each is an epoch of the history."""
         trainer, history, device = self.trainer, self.history, self.trainer.device
         tensors = [torch.from_numpy(values).to(device) for values in (cells.points, cells.codes, cells.pair_weights)]
         partners = AnchorPartners(cells.anchors, len(cells.codes))
         with one_thread(device):
             try:
                 while trainer.step_number < until:
-                    self._train_epoch(tensors, partners, cells.codes, until)
+                    self._pass_over(tensors, partners, cells.codes, until)
                     history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
             finally:
                 history.close_epoch(trainer.step_number, refresh, trainer.learning_rate)
 
-    def _train_epoch(self, tensors: list[torch.Tensor], partners: AnchorPartners, codes: Codes, until: int) -> None:
+    def _pass_over(self, tensors: list[torch.Tensor], partners: AnchorPartners, codes: Codes, until: int) -> None:
         """One pass over the cells, or what is left of it up to step `until`."""
         trainer, parameters = self.trainer, self.trainer.parameters
         for minibatch in draw_minibatches(

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-# Width of the kernel, as a share of the squared distance to the neighbour of this rank.
-_RANK = 10
+# Width of the kernel, as a share of the squared distance to the anchor of this rank.
 _WIDTH = 0.5
+_RANK = 10
 
 
 def displacement_loss(left: torch.Tensor, right: torch.Tensor, group: torch.Tensor) -> torch.Tensor:

@@ -37,9 +37,9 @@ _MIXING_LACK = 0.10
 # a refresh, it has less of its weight until the next, but not less than the second.
 _ADVERSARY_LACK = 0.05
 _ADVERSARY_LEAST = 0.15
-# One-cycle schedule: share of the steps over which the learning rate rises, and share of its peak at which it starts.
+# One-cycle schedule: share of the steps over which the learning rate rises, and least share of its peak, at which it starts.
 _WARM_UP = 0.1
-_FIRST = 0.04
+_LEAST_SHARE = 0.04
 
 
 class Trainer:
@@ -67,11 +67,11 @@ class Trainer:
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, [share, share, lambda _: 1.0])
         self.step_number = 0
-        # Shares of their weights that the losses between batches have, and the adversary beside.
+        # The first scales both losses between batches and is set once; the second scales the adversary beside, anew at each refresh.
         self.alignment_weight = self.adversary_weight_scale = 1.0
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over three flat parameters: one for both sides, as the gradient between them is reversed, not alternated."""
+        """AdamW over three flat parameters: one optimiser for both sides, as the gradient between them is reversed, not alternated."""
         # Decay pulls matrices to zero; scales, shifts, shares and biases it would only distort.
         norms = [layer for layer in self.network.modules() if isinstance(layer, Normalizer)]
         spared = {id(parameter) for layer in norms for parameter in layer.parameters()}
@@ -95,7 +95,7 @@ class Trainer:
     ) -> list[float]:
         """One step on `n` cells followed by the partners of those that are `anchored`; returns the three losses.
 
-        Cells and partners pass the network together, so that the same BatchNorm statistics hold for both.
+        `x`, `codes` and `pair_weights` are those of the cells and, from row `n` on, of the partners. All pass the network together, so that the same BatchNorm statistics hold for both.
         """
         z, decoded = self.network(x, codes)
         reconstruction = (decoded - x).square().sum(dim=1).mean()
@@ -109,6 +109,7 @@ class Trainer:
             weight = self.parameters.adversary_weight * self.alignment_weight * self.adversary_weight_scale * ramp
             logits = self.critic(reverse_gradient(z[:n], weight))
             adversary = pairwise_domain_loss(logits, codes[:n], pair_weights[:n])
+        # The weight of the adversary is in the reversed gradient: the discriminator itself learns at weight 1.
         loss = reconstruction + self.parameters.anchor_weight * self.alignment_weight * anchors + adversary
         losses = torch.stack([reconstruction, anchors, adversary]).tolist()
         if not np.isfinite(losses).all():
@@ -123,7 +124,10 @@ class Trainer:
         return losses
 
     def update_loss_weights(self, lack: float, *, first: bool) -> None:
-        """Set how much the losses between batches count, by what batches `lack` of being mixed."""
+        """Set how much the losses between batches count, by what batches `lack` of being mixed.
+
+        At the `first` refresh the network is the identity still: what is lacking then is what the offsets have left.
+        """
         if first:
             self.alignment_weight = float(np.clip(lack / _MIXING_LACK, 0, 1))
             logger.info(
@@ -197,7 +201,7 @@ class Trainer:
         return float(self.schedule.get_last_lr()[0])
 
     @torch.no_grad()
-    def embed(self, x: torch.Tensor, codes: torch.Tensor) -> Floats:
+    def encode(self, x: torch.Tensor, codes: torch.Tensor) -> Floats:
         """Latent points with the current statistics."""
         self.network.eval()
         z = self.network.encode(x, codes).cpu().numpy()
@@ -228,4 +232,4 @@ def one_cycle(progress: float) -> float:
     rising = progress < _WARM_UP
     phase = progress / _WARM_UP if rising else 1 - (progress - _WARM_UP) / (1 - _WARM_UP)
     share = 0.5 - 0.5 * math.cos(math.pi * phase)
-    return max(_FIRST, share) if rising else share
+    return max(_LEAST_SHARE, share) if rising else share
