@@ -49,13 +49,15 @@ def counts() -> ad.AnnData:
 def brief_folder(tmp_path, monkeypatch):
     """A folder to work in, and computations that take a moment."""
     monkeypatch.chdir(tmp_path)
-    from_params, draws = FitParameters.from_params, _evaluate._draws
+    from_params, draws = FitParameters.from_params, _evaluate._score_subsamples
     monkeypatch.setattr(
         FitParameters, "from_params", lambda params: replace(from_params(params), max_steps=2, n_refreshes=1)
     )
     monkeypatch.setattr(_coherence, "_SPLITS", 2)
     monkeypatch.setattr(_reference, "_HELD_OUT_BATCHES", 1)
-    monkeypatch.setattr(_evaluate, "_draws", lambda task, design, n, *rest: draws(task, design, min(n, 2), *rest))
+    monkeypatch.setattr(
+        _evaluate, "_score_subsamples", lambda task, design, n, *rest: draws(task, design, min(n, 2), *rest)
+    )
     # Seconds of compilation, and not ours.
     monkeypatch.setattr(_coordinates, "_compute_umap", lambda points, params: points[:, :2])
     monkeypatch.setattr(sc.pp, "neighbors", lambda adata, *, use_rep: adata.obsm[use_rep])

@@ -5,8 +5,8 @@ from scbatchnorm.metrics._connectivity import graph_connectivity
 from scbatchnorm.metrics._evaluate import evaluate
 from scbatchnorm.metrics._isolated import isolated_labels
 from scbatchnorm.metrics._kbet import kbet
-from scbatchnorm.metrics._knn_preservation import clisi, knn_preservation
-from scbatchnorm.metrics._mixing import cilisi, ilisi
+from scbatchnorm.metrics._knn_preservation import knn_preservation
+from scbatchnorm.metrics._lisi import cilisi, clisi, ilisi
 from scbatchnorm.metrics._neighbors import Neighbors
 from scbatchnorm.metrics._pcr import pcr_comparison
 from scbatchnorm.metrics._silhouette import bras, silhouette_batch, silhouette_label

@@ -1,4 +1,4 @@
-"""Clusters against labels: NMI and ARI."""
+"""Agreement of clusters with labels: NMI and ARI."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from scbatchnorm.metrics import _graph, _inputs, _score
-from scbatchnorm.metrics._neighbors import Neighbors, as_neighbors
+from scbatchnorm.metrics._inputs import check_choice, check_embedding, encode_groups
+from scbatchnorm.metrics._neighbors import Neighbors, as_neighbors, umap_connectivities
+from scbatchnorm.metrics._score import MetricScore, undefined_score
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from scbatchnorm.metrics._inputs import Groups
 
 Method = Literal["kmeans", "leiden"]
-# Neighbours of the graph that Leiden divides, and the resolutions tried, as in scib-metrics.
-K = 15
+# Neighbours in the graph for Leiden, and the resolutions tried, as in scib-metrics.
+LEIDEN_NEIGHBORS = 15
 RESOLUTIONS = tuple(round(0.2 * step, 1) for step in range(1, 11))
 _STARTS = 10
 # igraph has one random generator for all threads.
-_IGRAPH = threading.Lock()
+_IGRAPH_LOCK = threading.Lock()
 
 
 class Agreement(NamedTuple):
@@ -71,7 +72,7 @@ def nmi_ari(
     -----
     k-means finds round clusters of similar size, which cell types are not. Its result, and with it the score, can
     jump between solutions that are equally good: by .05 on real data. scib-metrics takes one start only. The
-    resolution of Leiden is chosen with the labels in hand, which flatters every method alike.
+    resolution of Leiden is chosen by the labels, which raises the scores of all methods.
 
     Raises
     ------
@@ -91,71 +92,71 @@ def nmi_ari(
     >>> sbn.metrics.nmi_ari(X + 100 * (label == "T")[:, None], label)
     Agreement(nmi=1.0, ari=1.0)
     """
-    _inputs.one_of(clustering, name="clustering", allowed=get_args(Method))
+    check_choice(clustering, name="clustering", allowed=get_args(Method))
     if clustering == "leiden":
-        neighbors = as_neighbors(X, K)
-        labels = _inputs.groups(label, name="label", n_cells=neighbors.n_cells)
+        neighbors = as_neighbors(X, LEIDEN_NEIGHBORS)
+        labels = encode_groups(label, name="label", n_cells=neighbors.n_cells)
         if labels.n == 1:
             return Agreement(float("nan"), float("nan"))
-        return best(leiden(neighbors, rng=rng), labels)[1]
+        return choose_best_clusters(cluster_leiden(neighbors, rng=rng), labels)[1]
     if isinstance(X, Neighbors):
         msg = "X must be coordinates for clustering='kmeans'; got Neighbors."
         raise TypeError(msg)
-    points = _inputs.embedding(X)
-    labels = _inputs.groups(label, name="label", n_cells=len(points))
+    points = check_embedding(X)
+    labels = encode_groups(label, name="label", n_cells=len(points))
     if labels.n == 1:
         return Agreement(float("nan"), float("nan"))
     with warnings.catch_warnings():
-        # Fewer distinct cells than clusters: then some stay empty, and the score says it.
+        # Fewer distinct cells than clusters: some clusters stay empty, which lowers the score.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return agreement(labels.codes, kmeans(points, labels.n, rng=rng))
+        return measure_agreement(labels.codes, cluster_kmeans(points, labels.n, rng=rng))
 
 
-def agreement(labels: Codes, clusters: Codes) -> Agreement:
+def measure_agreement(labels: Codes, clusters: Codes) -> Agreement:
     """NMI and ARI of two groupings of the cells."""
     return Agreement(
         float(normalized_mutual_info_score(labels, clusters)), float(adjusted_rand_score(labels, clusters))
     )
 
 
-def kmeans(points: Floats, n_clusters: int, *, rng: int | np.random.Generator | None) -> Codes:
-    """Cluster of each cell, shape (cells,): the best of ten starts."""
+def cluster_kmeans(points: Floats, n_clusters: int, *, rng: int | np.random.Generator | None) -> Codes:
+    """Cluster of each cell by k-means, shape (cells,): the best of ten starts."""
     seed = int(np.random.default_rng(rng).integers(2**31))
     return KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(points)
 
 
-def leiden(neighbors: Neighbors, *, rng: int | np.random.Generator | None) -> list[Codes]:
-    """Cluster of each cell, shape (cells,), at each of the resolutions."""
+def cluster_leiden(neighbors: Neighbors, *, rng: int | np.random.Generator | None) -> list[Codes]:
+    """Cluster of each cell by Leiden, shape (cells,), for each of the resolutions."""
     try:
         import igraph
     except ImportError as error:
         error.add_note("Leiden clusters need igraph: pip install 'scbatchnorm[leiden]'")
         raise
-    weights = _graph.connectivities(neighbors.nearest(K)).tocoo()
-    once = weights.row < weights.col
-    edges = np.column_stack([weights.row[once], weights.col[once]])
+    weights = umap_connectivities(neighbors.nearest(LEIDEN_NEIGHBORS)).tocoo()
+    upper = weights.row < weights.col
+    edges = np.column_stack([weights.row[upper], weights.col[upper]])
     graph = igraph.Graph(neighbors.n_cells, edges.tolist())
     seed = int(np.random.default_rng(rng).integers(2**31))
-    found = []
-    with _IGRAPH:
+    clusterings = []
+    with _IGRAPH_LOCK:
         try:
             for resolution in RESOLUTIONS:
                 igraph.set_random_number_generator(random.Random(seed))
-                clusters = graph.community_leiden("modularity", weights=weights.data[once], resolution=resolution)
-                found.append(np.asarray(clusters.membership))
+                partition = graph.community_leiden("modularity", weights=weights.data[upper], resolution=resolution)
+                clusterings.append(np.asarray(partition.membership))
         finally:
             igraph.set_random_number_generator(random)  # igraph's own default
-    return found
+    return clusterings
 
 
-def best(candidates: list[Codes], labels: Groups) -> tuple[Codes, Agreement]:
-    """The clusters that agree best, by NMI."""
-    scored = [(clusters, agreement(labels.codes, clusters)) for clusters in candidates]
+def choose_best_clusters(clusterings: list[Codes], labels: Groups) -> tuple[Codes, Agreement]:
+    """The clusters with the highest NMI, and their agreement with the labels."""
+    scored = [(clusters, measure_agreement(labels.codes, clusters)) for clusters in clusterings]
     return max(scored, key=lambda pair: pair[1].nmi)
 
 
-def score(clusters: Codes, labels: Groups, which: Literal["nmi", "ari"]) -> _score.Score:
-    """NMI or ARI."""
+def agreement_score(clusters: Codes, labels: Groups, which: Literal["nmi", "ari"]) -> MetricScore:
+    """NMI or ARI of clusters and labels."""
     if labels.n == 1:
-        return _score.undefined("there is one label only")
-    return _score.Score(getattr(agreement(labels.codes, clusters), which))
+        return undefined_score("there is one label only")
+    return MetricScore(getattr(measure_agreement(labels.codes, clusters), which))

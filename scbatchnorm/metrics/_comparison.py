@@ -1,4 +1,4 @@
-"""What is judged and by what: the cells, their batches and labels, and the coordinates that stand to comparison."""
+"""What `evaluate` compares: representations of the same cells, with their batches and labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pandas as pd
 from scbatchnorm._data.adata import read_batches, read_column
 from scbatchnorm._data.matrix import as_points
 from scbatchnorm._runtime.messages import warn
-from scbatchnorm.metrics import _inputs, _score
+from scbatchnorm.metrics._inputs import Groups, batches_as_groups, check_embedding, cross_tabulate, encode_groups
+from scbatchnorm.metrics._score import MetricScore, undefined_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
 
     from scbatchnorm._data.types import Codes, Floats
     from scbatchnorm.metrics._catalogue import Metric
-    from scbatchnorm.metrics._inputs import Groups
     from scbatchnorm.metrics._representation import Representation
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
-    """Cells with a label, in their batches; one label for all where none are known.
+class Comparison:
+    """Representations of the cells that have a label, with batches and labels; without labels all cells have the same.
 
-    `points` has coordinates (cells, dimensions) of the representations `names`, and of the `unintegrated` one.
+    `points` has the coordinates, shape (cells, dimensions), of the representations `names` and of the `unintegrated` one.
     """
 
     points: dict[str, Floats]
@@ -41,92 +41,85 @@ class Design:
     labelled: bool
     cells: Codes  # rows of adata
     n_left_out: int
-    sample: Codes | None = None  # rows of the cells on which what takes too long on all is computed
-
-    def kind(self, name: str) -> str:
-        """`"unintegrated"` or `"representation"`."""
-        return "unintegrated" if name == self.unintegrated else "representation"
+    sample: Codes | None = None  # rows of the cells that stand for all in metrics that take too long
 
     @cached_property
     def confounded(self) -> str:
-        """Why nothing can be said about batches, or an empty string."""
+        """Why metrics about batches are not defined, or an empty string."""
         if self.batches.n == 1:
             return "there is one batch only"
-        shared = (_inputs.crossed(self.labels, self.batches) > 0).sum(axis=1) > 1
+        shared = (cross_tabulate(self.labels, self.batches) > 0).sum(axis=1) > 1
         if not shared.any():
             return "every label is in one batch only, so mixing of batches cannot be told from mixing of labels"
         return ""
 
-    def judge(self, metric: Metric, representation: Representation, batches: Groups) -> _score.Score:
-        """The metric, or why there is none."""
+    def compute(self, metric: Metric, representation: Representation, batches: Groups) -> MetricScore:
+        """Compute a metric with these batches; not defined where batches are confounded with labels."""
         if metric.about == "batch" and self.confounded:
-            return _score.undefined(self.confounded)
+            return undefined_score(self.confounded)
         return metric.score(representation, batches)
 
-    def sampled(self, max_cells: int | None, generator: np.random.Generator) -> Design:
-        """With a sample of about `max_cells`, if there are more."""
+    def with_sample(self, max_cells: int | None, generator: np.random.Generator) -> Comparison:
+        """Draw a sample of about `max_cells` cells, if there are more."""
         n_cells = len(self.cells)
         if max_cells is None or n_cells <= max_cells:
             return self
-        return replace(self, sample=self._stratified(max_cells / n_cells, generator))
+        return replace(self, sample=self._draw_stratified(max_cells / n_cells, generator))
 
     @cached_property
-    def part(self) -> Design | None:
-        """The sample alone."""
-        return None if self.sample is None else self.of(self.sample)
+    def only_sample(self) -> Comparison | None:
+        """The comparison of the cells of the sample."""
+        return None if self.sample is None else self.select(self.sample)
 
-    def drawn(self, most: int, generator: np.random.Generator) -> Codes:
-        """Rows of half of the cells, or of about `most`, if that is fewer; drawn within each batch and label.
+    def draw_subsample(self, max_cells: int, generator: np.random.Generator) -> Codes:
+        """Draw rows of half of the cells, or of about `max_cells` if these are fewer; see :meth:`_draw_stratified`."""
+        return self._draw_stratified(min(0.5, max_cells / len(self.cells)), generator)
 
-        At least one cell of each, so that nothing disappears.
-        """
-        return self._stratified(min(0.5, most / len(self.cells)), generator)
-
-    def _stratified(self, share: float, generator: np.random.Generator) -> Codes:
-        """Rows of about a share of each batch and label, at least one cell of each."""
+    def _draw_stratified(self, share: float, generator: np.random.Generator) -> Codes:
+        """Draw rows of about this share of the cells of each batch and label, at least one, so that none disappears."""
         strata = self.labels.codes * self.batches.n + self.batches.codes
         order = np.lexsort((generator.random(len(strata)), strata))
         _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
-        wanted = np.floor(sizes * share + generator.random(len(sizes))).astype(int)
-        within = np.arange(len(order)) - np.repeat(starts, sizes)
-        return np.sort(order[within < np.repeat(np.maximum(wanted, 1), sizes)])
+        counts = np.floor(sizes * share + generator.random(len(sizes))).astype(int)
+        rank = np.arange(len(order)) - np.repeat(starts, sizes)
+        return np.sort(order[rank < np.repeat(np.maximum(counts, 1), sizes)])
 
-    def of(self, rows: Codes) -> Design:
-        """Some of the cells, of all batches and labels."""
+    def select(self, rows: Codes) -> Comparison:
+        """The comparison of the cells in these rows."""
         return replace(
             self,
             points={name: points[rows] for name, points in self.points.items()},
-            batches=self.batches.of(rows),
-            labels=self.labels.of(rows),
+            batches=self.batches.select(rows),
+            labels=self.labels.select(rows),
             cells=self.cells[rows],
             sample=None,
         )
 
-    def spread(self, values: Floats | None) -> Floats:
-        """Values of the cells, as values of all of `adata`: nan for those left out, or everywhere."""
-        found = np.full(len(self.cells) + self.n_left_out, np.nan)
+    def expand(self, values: Floats | None) -> Floats:
+        """Values of all cells of `adata`, shape (n_obs,): nan for cells left out; all nan for `None`."""
+        expanded = np.full(len(self.cells) + self.n_left_out, np.nan)
         if values is not None:
-            found[self.cells] = values
-        return found
+            expanded[self.cells] = values
+        return expanded
 
-    def shuffled(self, seed: int) -> Groups:
-        """Batches shuffled among the cells of each label, so that every label keeps its composition."""
+    def shuffle_batches(self, seed: int) -> Groups:
+        """Shuffle batches among the cells of each label, so that every label keeps its composition."""
         generator, codes = np.random.default_rng(seed), self.batches.codes.copy()
         for code in range(self.labels.n):
             cells = self.labels.members(code)
             codes[cells] = generator.permutation(codes[cells])
-        return _inputs.Groups(codes, self.batches.names)
+        return Groups(codes, self.batches.names)
 
 
-def read(
+def read_comparison(
     adata: AnnData,
     use_rep: str | Sequence[str],
     *,
     batch_key: str | Sequence[str],
     label_key: str | None,
     unintegrated: str | None,
-) -> Design:
-    """Read and check what there is; cells without a label are left out, with a warning.
+) -> Comparison:
+    """Read and check batches, labels and representations; cells without a label are left out, with a warning.
 
     Raises
     ------
@@ -142,47 +135,47 @@ def read(
         raise ValueError(msg)
     names = list(dict.fromkeys(names))
     batches = read_batches(adata, batch_key)
-    label = np.zeros(adata.n_obs) if label_key is None else labels(adata, label_key)
+    label = np.zeros(adata.n_obs) if label_key is None else read_labels(adata, label_key)
     if pd.isna(label).all():
         msg = f"label_key={label_key!r} must have a value for at least one cell; all {adata.n_obs} are missing."
         raise ValueError(msg)
     cells = np.flatnonzero(pd.notna(label))
     n_left_out = adata.n_obs - len(cells)
-    chosen = cells if n_left_out else slice(None)
-    points = {name: coordinates(adata, "use_rep", name)[chosen] for name in names}
+    rows = cells if n_left_out else slice(None)
+    points = {name: read_coordinates(adata, "use_rep", name)[rows] for name in names}
     if unintegrated is not None:
-        points[unintegrated] = coordinates(adata, "unintegrated", unintegrated, without=True)[chosen]
+        points[unintegrated] = read_coordinates(adata, "unintegrated", unintegrated, optional=True)[rows]
     if n_left_out:
         warn(f"label_key={label_key!r} has no value for {n_left_out} of {adata.n_obs} cells: they are left out.")
-    return Design(
+    return Comparison(
         points=points,
         names=names,
         unintegrated=unintegrated,
-        batches=_inputs.of_batches(batches.select(cells) if n_left_out else batches),
-        labels=_inputs.groups(label[cells], name="label_key", n_cells=len(cells)),
+        batches=batches_as_groups(batches.select(cells) if n_left_out else batches),
+        labels=encode_groups(label[cells], name="label_key", n_cells=len(cells)),
         labelled=label_key is not None,
         cells=cells,
         n_left_out=n_left_out,
     )
 
 
-def coordinates(adata: AnnData, parameter: str, key: str, *, without: bool = False) -> Floats:
-    """`adata.obsm[key]`, shape (cells, dimensions), checked; `parameter` named it, and can be `None` if it goes `without`."""
+def read_coordinates(adata: AnnData, parameter: str, key: str, *, optional: bool = False) -> Floats:
+    """Read and check `adata.obsm[key]`, shape (cells, dimensions); `parameter` named the key, and may be `None` if `optional`."""
     if key not in adata.obsm:
         msg = f"{parameter}={key!r} is not a key of adata.obsm; keys: {', '.join(map(str, adata.obsm)) or 'none'}."
-        if without:
-            msg += f" Run sc.pp.pca(adata), or give {parameter}=None to do without."
+        if optional:
+            msg += f" Run sc.pp.pca(adata), or give {parameter}=None to compute without it."
         elif key == "X_pca":
             msg += " Run sc.pp.pca(adata) first."
         elif key == "X_scbatchnorm":
             msg += " Run sbn.pp.integrate(adata, batch_key) first."
         raise KeyError(msg)
     where = f"adata.obsm[{key!r}]"
-    return _inputs.embedding(as_points(adata.obsm[key], where=where), name=where)
+    return check_embedding(as_points(adata.obsm[key], where=where), name=where)
 
 
-def labels(adata: AnnData, label_key: str) -> np.ndarray:
-    """Label of each cell as an object, missing values included."""
+def read_labels(adata: AnnData, label_key: str) -> np.ndarray:
+    """Label of each cell as an object, shape (cells,), missing values included."""
     if not isinstance(label_key, str):
         msg = f"label_key must be a column of adata.obs or None; got {label_key!r}."
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Graph connectivity: whether a cell type hangs together."""
+"""Graph connectivity: whether the cells of a type are connected in the graph of neighbours."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from scbatchnorm.metrics import _graph, _inputs, _score
-from scbatchnorm.metrics._neighbors import Neighbors, as_neighbors
+from scbatchnorm.metrics._inputs import check_flavor, encode_groups
+from scbatchnorm.metrics._neighbors import Neighbors, as_neighbors, directed_graph
+from scbatchnorm.metrics._score import MetricScore, label_mean_score
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
-K = 15
+_N_NEIGHBORS = 15
 
 
 def graph_connectivity(X: npt.ArrayLike | Neighbors, label: npt.ArrayLike, *, flavor: Flavor = "default") -> float:
-    """Graph connectivity: the share of each cell type that is in one piece of the graph of neighbours.
+    """Graph connectivity: the share of each cell type in one connected component of the graph of neighbours.
 
-    For each label the largest strongly connected part of its cells among themselves, in the graph where every cell
-    points to its 15 nearest neighbours, over the number of its cells; then the mean over labels (Luecken et al.,
+    For each label the size of the largest strongly connected component of its cells among themselves, in the graph where every cell
+    points to its 15 nearest neighbours, divided by the number of its cells; then the mean over labels (Luecken et al.,
     Nature Methods 2022).
 
     Parameters
@@ -36,12 +37,12 @@ def graph_connectivity(X: npt.ArrayLike | Neighbors, label: npt.ArrayLike, *, fl
 
     Returns
     -------
-    Above 0 (in pieces) to 1 (each type in one piece).
+    Above 0 (many components) to 1 (each type in one component).
 
     Notes
     -----
-    scIB counts it as batch correction, because batches split types. It knows no batches, though, and a type in one
-    piece can hold its batches at opposite ends. Rare types weigh as much as frequent ones.
+    scIB counts it as batch correction, because batches split types. It does not use batches, though, and a type in one
+    component can have its batches at opposite ends. Rare types weigh as much as frequent ones.
 
     Raises
     ------
@@ -59,18 +60,18 @@ def graph_connectivity(X: npt.ArrayLike | Neighbors, label: npt.ArrayLike, *, fl
     >>> round(sbn.metrics.graph_connectivity(X + 100 * (batch == "a")[:, None], label), 1)
     0.5
     """
-    _inputs.check_flavor(flavor)
-    neighbors = as_neighbors(X, K - (flavor == "scib"))
-    labels = _inputs.groups(label, name="label", n_cells=neighbors.n_cells)
-    return score(neighbors, labels, flavor=flavor).value
+    check_flavor(flavor)
+    neighbors = as_neighbors(X, _N_NEIGHBORS - (flavor == "scib"))
+    labels = encode_groups(label, name="label", n_cells=neighbors.n_cells)
+    return connectivity_score(neighbors, labels, flavor=flavor).value
 
 
-def score(neighbors: Neighbors, labels: Groups, *, flavor: Flavor) -> _score.Score:
-    """Share of cells in the largest piece of their label."""
-    graph = _graph.directed(neighbors.nearest(K - (flavor == "scib")))
+def connectivity_score(neighbors: Neighbors, labels: Groups, *, flavor: Flavor) -> MetricScore:
+    """Mean over labels of the share of cells in the largest connected component of their label."""
+    graph = directed_graph(neighbors.nearest(_N_NEIGHBORS - (flavor == "scib")))
     values = np.zeros(neighbors.n_cells)
     for code in range(labels.n):
         cells = labels.members(code)
-        _, piece = connected_components(graph[cells][:, cells], connection="strong")
-        values[cells] = piece == np.bincount(piece).argmax()
-    return _score.label_mean(values, labels)
+        _, components = connected_components(graph[cells][:, cells], connection="strong")
+        values[cells] = components == np.bincount(components).argmax()
+    return label_mean_score(values, labels)

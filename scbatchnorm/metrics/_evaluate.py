@@ -14,9 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from scbatchnorm._runtime.progress import progress_bar
-from scbatchnorm.metrics import _catalogue, _html, _inputs, _score, _table
-from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics._catalogue import choose_metrics
+from scbatchnorm.metrics._comparison import read_comparison
+from scbatchnorm.metrics._inputs import check_count, check_flavor
 from scbatchnorm.metrics._representation import Representation
+from scbatchnorm.metrics._score import expand_score
+from scbatchnorm.metrics._table import Row, build_label_table, build_table, with_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,14 +30,14 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes
     from scbatchnorm._runtime.progress import tqdm
     from scbatchnorm.metrics._catalogue import Metric
-    from scbatchnorm.metrics._comparison import Design
+    from scbatchnorm.metrics._comparison import Comparison
     from scbatchnorm.metrics._inputs import Flavor, Groups
-    from scbatchnorm.metrics._score import Score
+    from scbatchnorm.metrics._score import MetricScore
 
-# Cells of a sample. Intervals of these agree with those of half of 6 000 cells, and take a second each.
-_MOST_DRAWN = 1000
-# Filters of warnings and limits of threads belong to the whole process: two calls at once would not give them back.
-_ALONE = threading.RLock()
+# Cells of a subsample. Intervals from these agree with those from half of 6 000 cells, and take a second each.
+_MAX_SUBSAMPLE = 1000
+# Filters of warnings and limits of threads are those of the process: two calls at once would not restore them.
+_ONE_CALL_AT_A_TIME = threading.RLock()
 
 
 def evaluate(
@@ -56,15 +59,15 @@ def evaluate(
 ) -> pd.DataFrame:
     """How good an integration is: all metrics of one or several representations, with intervals and controls.
 
-    Read three things together: whether batches are mixed, whether biology is conserved, and what the controls score on
-    the same cells. `adata` is not changed.
+    Compare three things: whether batches are mixed, whether biology is conserved, and what the controls score on the
+    same cells. `adata` is not changed.
 
     Parameters
     ----------
     adata
         Annotated data. Only `obs` and `obsm` are read.
     use_rep
-        Key or keys of `adata.obsm` with the representations to judge, of any tool.
+        Key or keys of `adata.obsm` with the representations to evaluate, of any tool.
     batch_key
         Column of `adata.obs` with the batch, or several that are combined.
     label_key
@@ -81,21 +84,21 @@ def evaluate(
         graph_connectivity, pcr_comparison, cilisi, silhouette_batch.
     controls
         Whether to add rows for the unintegrated components, and for each representation with its batches shuffled
-        among the cells of each label: what perfect mixing would score here. Without labels batches are shuffled among
-        all cells, which is too much to ask where batches hold different types.
+        among the cells of each label: the score of perfect mixing of these cells. Without labels batches are shuffled among
+        all cells, which no integration should reach where batches have different types.
     per_label
         Whether to return a row for each representation and label instead, with the metrics that single labels have.
     n_bootstrap
         Samples for the confidence intervals; 0 leaves them out. Each is a random half of the cells, at most about
-        1 000 of them, for which everything is computed again. The widths themselves are uncertain by a sixth with 20,
-        by a tenth with 50.
+        1 000 of them, for which everything is computed again. The relative error of the widths is about a sixth with 20,
+        a tenth with 50.
     max_cells
-        Cells above which a sample of about so many, at least 1 000, stands for all of them wherever time or memory
-        would grow beyond bounds: see Notes. `None` computes everything on all cells.
+        With more cells, a sample of about so many, at least 1 000, stands for all of them in metrics whose time or memory
+        would grow too much: see Notes. `None` computes everything on all cells.
     flavor
         `"scib"` computes kBET, LISI, graph connectivity and PCR comparison as scib-metrics 0.5.10 does, see there.
     n_jobs
-        Threads; `None` is what the libraries take, usually all cores.
+        Threads; `None` is the default of the libraries, usually all cores.
     rng
         Seed or generator of clusters, shuffling and samples.
     progress
@@ -110,15 +113,15 @@ def evaluate(
     the metrics, conservation of biology first
         From 0 to 1, 1 is best (PCR comparison and ARI can be negative); nan where not defined.
     `Batch correction`, `Bio conservation`, `Total`
-        Means of the scIB metrics that were asked for and are defined, and 0.4 and 0.6 of these (Luecken et al., Nature
-        Methods 2022). CiLISI, kNN preservation and what `"all"` adds are no part of them, so that totals compare with
-        those of others; k-means takes the best of ten starts here, though, scib-metrics one.
+        Means of the scIB metrics that were requested and are defined, and their weighted sum, 0.4 and 0.6 (Luecken et al.,
+        Nature Methods 2022). CiLISI, kNN preservation and what `"all"` adds are not included, so that totals can be
+        compared with those of others; but k-means is the best of ten starts here, of one start in scib-metrics.
     `... low`, `... high`
-        95 % confidence interval of each of these: 1.96 standard deviations around the value.
+        95 % confidence interval of each of these: the value ± 1.96 standard deviations.
     `notes`
         Why values are missing, and what was computed on a sample.
 
-    Notebooks show it with scores and intervals in one column; copies and parts of it are shown as any other DataFrame.
+    Notebooks show it with scores and intervals in one column; copies and slices of it are shown as any DataFrame.
 
     With `per_label=True`: rows (representation, label), columns `kind`, `cells`, `batches` (that have the label), and the
     metrics, without intervals.
@@ -126,22 +129,22 @@ def evaluate(
     Notes
     -----
     Intervals come from subsampling (Politis and Romano, Annals of Statistics 1994). A bootstrap of the cells' values would
-    come out several times too narrow, for cells share neighbours and clusters. Cells are drawn without replacement
+    give intervals several times too narrow, for cells share neighbours and clusters. Cells are drawn without replacement
     within each batch and label, everything is computed again, and the standard deviation over samples is scaled to the
     number of cells; all rows see the same samples. An interval is the uncertainty from having sampled these cells and
     not others of the same batches: not that of training with another seed, nor of other donors, which can be larger.
-    On two data sets they were about right, but those of kBET twice too wide, and of graph connectivity too narrow
+    On two data sets they were about right, except those of kBET, twice too wide, and of graph connectivity, too narrow
     (`benchmarks/RESULTS.md`).
 
-    Up to `max_cells` cells everything is computed on all of them, and comparing all pairs up to 100 000. Of more, a
-    sample is drawn at random within each batch and label, of each at least one cell. Silhouettes, isolated labels,
-    kBET, graph connectivity and Leiden clusters are computed as if there were only the sample; LISI, CiLISI and kNN
+    Up to `max_cells` cells everything is computed on all of them; neighbours are exact up to 100 000 cells. Of more, a
+    sample is drawn at random within each batch and label, at least one cell of each. Silhouettes, isolated labels,
+    kBET, graph connectivity and Leiden clusters are computed on the sample alone; LISI, CiLISI and kNN
     preservation for the cells of the sample, with their exact neighbours among all cells; k-means, BRAS and PCR
-    comparison on all cells. Intervals are then those of as many cells as the sample has. kBET and graph connectivity
+    comparison on all cells. Intervals are then those for the number of cells in the sample. kBET and graph connectivity
     depend on the number of cells: compare them only between samples of the same size.
 
-    Where every label is in one batch only, mixing of batches cannot be told from mixing of labels: what is about batches
-    is nan.
+    Where every label is in one batch only, mixing of batches cannot be told from mixing of labels: metrics about batches
+    are nan.
 
     Raises
     ------
@@ -164,121 +167,139 @@ def evaluate(
     representation
     X_pca           unintegrated   0.11
     """
-    _inputs.check_flavor(flavor)
-    n_bootstrap = _n_bootstrap(n_bootstrap)
-    n_jobs = None if n_jobs is None else _inputs.count(n_jobs, name="n_jobs")
-    max_cells = None if max_cells is None else _inputs.count(max_cells, name="max_cells", least=_MOST_DRAWN)
+    check_flavor(flavor)
+    n_bootstrap = _check_n_bootstrap(n_bootstrap)
+    n_jobs = None if n_jobs is None else check_count(n_jobs, name="n_jobs")
+    max_cells = None if max_cells is None else check_count(max_cells, name="max_cells", minimum=_MAX_SUBSAMPLE)
     if per_label and label_key is None:
         msg = f"per_label=True needs label_key; it is None. Columns of adata.obs: {', '.join(map(str, adata.obs.columns)) or 'none'}."
         raise ValueError(msg)
-    chosen = _catalogue.choose(metrics, label=label_key is not None, before=unintegrated is not None)
+    chosen_metrics = choose_metrics(metrics, label=label_key is not None, before=unintegrated is not None)
     seed, shuffle_seed, draw_seed = np.random.default_rng(rng).integers(2**31, size=3).tolist()
-    design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
-    design = design.sampled(max_cells, np.random.default_rng((draw_seed, 1)))
-    shuffled = design.shuffled(shuffle_seed) if controls else None
-    shuffled_part = design.part.shuffled(shuffle_seed) if controls and design.part else None
-    task = _Task(chosen, flavor, n_jobs, seed, shuffled, shuffled_part, per_label)
+    comparison = read_comparison(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
+    comparison = comparison.with_sample(max_cells, np.random.default_rng((draw_seed, 1)))
+    shuffled = comparison.shuffle_batches(shuffle_seed) if controls else None
+    only_sample = comparison.only_sample
+    shuffled_sample = only_sample.shuffle_batches(shuffle_seed) if controls and only_sample else None
+    task = _Task(chosen_metrics, flavor, n_jobs, seed, shuffled, shuffled_sample, per_label)
     n_bootstrap = 0 if per_label else n_bootstrap
-    steps = len(task.names(design)) * len(chosen) + n_bootstrap
+    steps = len(task.names(comparison)) * len(chosen_metrics) + n_bootstrap
     with (
-        _ALONE,
+        _ONE_CALL_AT_A_TIME,
         progress_bar(steps, desc="metrics", unit="metric", progress=progress) as bar,
         warnings.catch_warnings(),
     ):
-        # Clusters that stay empty. Set here, once, for filters belong to all threads.
+        # Clusters that stay empty. Set once here, for filters are those of all threads.
         warnings.simplefilter("ignore", ConvergenceWarning)
         with threadpool_limits(n_jobs):
-            rows = task.rows(design, bar)
+            rows = task.rows(comparison, bar)
         if per_label:
-            return _table.by_label(rows, design)
-        return _html.shown(_table.overall(rows, design, list(_draws(task, design, n_bootstrap, draw_seed, bar))))
+            return build_label_table(rows, comparison)
+        return with_html(
+            build_table(rows, comparison, list(_score_subsamples(task, comparison, n_bootstrap, draw_seed, bar)))
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is asked of a design, and of parts of it."""
+    """Metrics to compute for a comparison and for subsamples of it."""
 
     metrics: list[Metric]
     flavor: Flavor
     n_jobs: int | None
     seed: int
-    shuffled: Groups | None  # batches of the controls
-    shuffled_part: Groups | None  # of the sample
+    shuffled: Groups | None  # batches of the controls, None without controls
+    shuffled_sample: Groups | None  # the same for the sample
     per_label: bool
 
-    def names(self, design: Design) -> list[str]:
-        """Representations to judge; the unintegrated one last, if it was asked for or is a control."""
-        names = [name for name in design.names if name != design.unintegrated]
-        last = design.unintegrated
-        return [*names, last] if last is not None and (self.shuffled or last in design.names) else names
+    def names(self, comparison: Comparison) -> list[str]:
+        """Representations to evaluate; the unintegrated one last, if it was requested or is a control."""
+        names = [name for name in comparison.names if name != comparison.unintegrated]
+        last = comparison.unintegrated
+        return [*names, last] if last is not None and (self.shuffled or last in comparison.names) else names
 
-    def rows(self, design: Design, bar: tqdm | None = None) -> list[_table.Row]:
-        """Representations, then the unintegrated one, then those with shuffled batches."""
-        rows, controls = [], []
-        before = None if design.unintegrated is None else self._representation(design, design.unintegrated, None)
-        for name in self.names(design):
-            own = name == design.unintegrated
-            representation = before if before is not None and own else self._representation(design, name, before)
-            row = _table.Row(name, "unintegrated" if own else "representation", {})
-            control = _table.Row(f"{name}, batches shuffled", "shuffled", {})
-            part = self._part(design, name)
+    def rows(self, comparison: Comparison, bar: tqdm | None = None) -> list[Row]:
+        """Rows of the representations, of the unintegrated one, then of those with shuffled batches."""
+        rows, controls, only_sample = [], [], comparison.only_sample
+        before = (
+            None if comparison.unintegrated is None else self._representation(comparison, comparison.unintegrated, None)
+        )
+        for name in self.names(comparison):
+            is_before = name == comparison.unintegrated
+            representation = (
+                before if before is not None and is_before else self._representation(comparison, name, before)
+            )
+            row = Row(name, "unintegrated" if is_before else "representation", {})
+            control = Row(f"{name}, batches shuffled", "shuffled", {})
+            sample = None if only_sample is None else self._representation(only_sample, name, None)
             for metric in self.metrics:
-                row.scores[metric] = self._score(metric, design, representation, part, shuffled=False)
+                row.scores[metric] = self._score(metric, comparison, representation, sample, shuffled=False)
                 control.scores[metric] = row.scores[metric]
-                if self.shuffled is not None and not own and metric.about == "batch":
-                    control.scores[metric] = self._score(metric, design, representation, part, shuffled=True)
+                if self.shuffled is not None and not is_before and metric.about == "batch":
+                    control.scores[metric] = self._score(metric, comparison, representation, sample, shuffled=True)
                 if bar is not None:
                     bar.set_postfix_str(f"{name}: {metric.title}", refresh=False)
                     bar.update()
             rows.append(row)
-            if self.shuffled is not None and not own:
+            if self.shuffled is not None and not is_before:
                 controls.append(control)
         return rows + controls
 
-    def of(self, rows: Codes) -> _Task:
-        """The same for some of the cells, in one thread."""
-        shuffled = None if self.shuffled is None else self.shuffled.of(rows)
-        return replace(self, n_jobs=1, shuffled=shuffled, shuffled_part=None)
+    def select(self, rows: Codes) -> _Task:
+        """The task for the cells in these rows, in one thread."""
+        shuffled = None if self.shuffled is None else self.shuffled.select(rows)
+        return replace(self, n_jobs=1, shuffled=shuffled, shuffled_sample=None)
 
     def _score(
-        self, metric: Metric, design: Design, whole: Representation, part: Representation | None, *, shuffled: bool
-    ) -> Score:
-        """Of all cells, or of the sample where the metric takes one."""
-        if part is None or design.part is None or design.sample is None or metric.scope != "sample":
-            score = design.judge(metric, whole, self.shuffled if shuffled and self.shuffled else design.batches)
+        self,
+        metric: Metric,
+        comparison: Comparison,
+        whole: Representation,
+        sample: Representation | None,
+        *,
+        shuffled: bool,
+    ) -> MetricScore:
+        """Score of all cells, or of the sample alone for metrics of that scope."""
+        only_sample = comparison.only_sample
+        if sample is None or only_sample is None or comparison.sample is None or metric.scope != "sample":
+            score = comparison.compute(
+                metric, whole, self.shuffled if shuffled and self.shuffled else comparison.batches
+            )
         else:
-            batches = self.shuffled_part if shuffled and self.shuffled_part else design.part.batches
-            score = design.part.judge(metric, part, batches)
+            batches = self.shuffled_sample if shuffled and self.shuffled_sample else only_sample.batches
+            score = only_sample.compute(metric, sample, batches)
             if self.per_label:
-                score = _score.of_sample(score, design.sample, len(design.cells))
-        # Of many cells the values of all metrics would take more memory than anything else.
+                score = expand_score(score, comparison.sample, len(comparison.cells))
+        # With many cells the values of single cells in all metrics would take more memory than everything else.
         return score if self.per_label else replace(score, cells=None)
 
-    def _representation(self, design: Design, name: str, before: Representation | None) -> Representation:
-        points, rows = design.points[name], design.sample
-        return Representation(points, design.batches, design.labels, before, self.flavor, self.n_jobs, self.seed, rows)
-
-    def _part(self, design: Design, name: str) -> Representation | None:
-        """Of the sample alone."""
-        return None if design.part is None else self._representation(design.part, name, None)
+    def _representation(self, comparison: Comparison, name: str, before: Representation | None) -> Representation:
+        points, rows = comparison.points[name], comparison.sample
+        return Representation(
+            points, comparison.batches, comparison.labels, before, self.flavor, self.n_jobs, self.seed, rows
+        )
 
 
-def _draws(task: _Task, design: Design, n_draws: int, seed: int, bar: tqdm) -> Iterator[tuple[int, list[_table.Row]]]:
-    """Number of cells and rows, of random parts of the cells."""
+def _score_subsamples(
+    task: _Task, comparison: Comparison, n_subsamples: int, seed: int, bar: tqdm
+) -> Iterator[tuple[int, list[Row]]]:
+    """Number of cells and rows of each random subsample of the cells."""
     generator = np.random.default_rng(seed)
-    parts = [design.drawn(_MOST_DRAWN, generator) for _ in range(n_draws)]
-    # Small arrays: one thread for each part is faster than several threads for one.
+    subsamples = [comparison.draw_subsample(_MAX_SUBSAMPLE, generator) for _ in range(n_subsamples)]
+
+    def score_cells(cells: Codes) -> list[Row]:
+        return task.select(cells).rows(comparison.select(cells))
+
+    # Small arrays: one thread for each subsample is faster than several threads for one.
     with threadpool_limits(1), ThreadPoolExecutor(task.n_jobs or os.cpu_count()) as pool:
-        for cells, rows in zip(
-            parts, pool.map(lambda cells: task.of(cells).rows(design.of(cells)), parts), strict=True
-        ):
+        for cells, rows in zip(subsamples, pool.map(score_cells, subsamples), strict=True):
             bar.set_postfix_str("confidence intervals", refresh=False)
             bar.update()
             yield len(cells), rows
 
 
-def _n_bootstrap(value: object) -> int:
-    n_bootstrap = _inputs.count(value, name="n_bootstrap", least=0)
+def _check_n_bootstrap(value: object) -> int:
+    n_bootstrap = check_count(value, name="n_bootstrap", minimum=0)
     if n_bootstrap == 1:
         msg = "n_bootstrap must be 0 or at least 2: one sample has no spread; got 1."
         raise ValueError(msg)

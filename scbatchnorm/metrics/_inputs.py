@@ -1,4 +1,4 @@
-"""What metrics accept, checked in one place."""
+"""Checks of what metrics are given, and groups of cells as integer codes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from scbatchnorm._data.batches import Batches
     from scbatchnorm._data.types import Codes, Floats
 
-# Where scib-metrics 0.5.10 differs on purpose or by mistake, "scib" does as it does.
+# "scib" reproduces scib-metrics 0.5.10 where it differs, on purpose or by mistake.
 Flavor = Literal["default", "scib"]
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Groups of cells as integers: `codes` (cells,) in 0, ..., `n` - 1, each of which occurs and is called `names[code]`."""
+    """Groups of cells as integer codes: `codes`, shape (cells,), in 0, ..., `n` - 1; every code occurs, `names[code]` is its name."""
 
     codes: Codes
     names: npt.NDArray[np.object_]
@@ -39,29 +39,29 @@ class Groups:
         return np.bincount(self.codes, minlength=self.n)
 
     @property
-    def in_order(self) -> list[int]:
-        """Codes in the alphabetical order of the names."""
+    def sorted_codes(self) -> list[int]:
+        """Codes in alphabetical order of the names."""
         names = [str(name) for name in self.names]
         return sorted(range(self.n), key=names.__getitem__)
 
     def members(self, code: int | np.integer) -> Codes:
-        """Rows of the cells of a group."""
+        """Rows of the cells of one group."""
         return np.flatnonzero(self.codes == code)
 
-    def of(self, cells: Codes) -> Groups:
-        """The groups of some of the cells, as far as they occur there."""
+    def select(self, cells: Codes) -> Groups:
+        """Groups of the cells in these rows; groups without a cell there are dropped."""
         present, codes = np.unique(self.codes[cells], return_inverse=True)
         return Groups(codes, self.names[present])
 
 
-def crossed(rows: Groups, columns: Groups) -> Codes:
-    """Number of cells in each pair of groups, shape (rows.n, columns.n)."""
+def cross_tabulate(rows: Groups, columns: Groups) -> Codes:
+    """Contingency table: number of cells in each pair of groups, shape (rows.n, columns.n)."""
     pairs = rows.codes * columns.n + columns.codes
     return np.bincount(pairs, minlength=rows.n * columns.n).reshape(rows.n, columns.n)
 
 
-def groups(values: npt.ArrayLike, *, name: str, n_cells: int) -> Groups:
-    """Read one group per cell; which names the groups have makes no difference.
+def encode_groups(values: npt.ArrayLike, *, name: str, n_cells: int) -> Groups:
+    """Encode one group per cell as integers; values of any type can be names.
 
     Raises
     ------
@@ -81,18 +81,18 @@ def groups(values: npt.ArrayLike, *, name: str, n_cells: int) -> Groups:
     return Groups(codes.astype(np.intp), np.asarray(levels, dtype=object))
 
 
-def of_batches(batches: Batches) -> Groups:
-    """Batches as groups."""
+def batches_as_groups(batches: Batches) -> Groups:
+    """Batches as :class:`Groups`."""
     return Groups(batches.codes.astype(np.intp, copy=False), batches.levels.astype(object))
 
 
-def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) -> Floats:
-    """Coordinates of cells, shape (cells, dimensions), as floating point numbers.
+def check_embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) -> Floats:
+    """Coordinates of cells as floating point numbers, shape (cells, dimensions), checked.
 
     Raises
     ------
     ValueError
-        `X` is not a two-dimensional array of finite numbers up to 1e12 with at least one cell and one dimension, or not of `n_cells`.
+        `X` is not a two-dimensional array of finite numbers up to 1e12 with at least one cell and one dimension, or does not have `n_cells` rows.
     """
     if hasattr(X, "toarray") and not isinstance(X, np.ndarray):  # anndata's views of arrays have it, too
         msg = f"{name} must be a dense array of shape (cells, dimensions); got {type(X).__name__}: use its toarray()."
@@ -108,32 +108,32 @@ def embedding(X: npt.ArrayLike, *, name: str = "X", n_cells: int | None = None) 
         msg = f"{name} must have a row for each of the {n_cells} cells; got shape {points.shape}."
         raise ValueError(msg)
     points = points if points.dtype in (np.float32, np.float64) else points.astype(np.float64)
-    bad = ~np.isfinite(points).all(axis=1)
-    if bad.any():
-        msg = f"{name} must be finite; {int(bad.sum())} of {len(points)} cells have NaN or infinite coordinates, the first is cell {int(bad.argmax())}."
+    invalid = ~np.isfinite(points).all(axis=1)
+    if invalid.any():
+        msg = f"{name} must be finite; {int(invalid.sum())} of {len(points)} cells have NaN or infinite coordinates, the first is cell {int(invalid.argmax())}."
         raise ValueError(msg)
     if max(points.max(), -points.min()) > LARGEST:
-        worst = int(np.abs(points).max(axis=1).argmax())
-        msg = f"{name} must lie between {-LARGEST:g} and {LARGEST:g}; it reaches {np.abs(points[worst]).max():g} in cell {worst}."
+        cell = int(np.abs(points).max(axis=1).argmax())
+        msg = f"{name} must lie between {-LARGEST:g} and {LARGEST:g}; it reaches {np.abs(points[cell]).max():g} in cell {cell}."
         raise ValueError(msg)
     return points
 
 
 def check_flavor(flavor: object) -> None:
     """Raise ValueError unless `flavor` is a :data:`Flavor`."""
-    one_of(flavor, name="flavor", allowed=get_args(Flavor))
+    check_choice(flavor, name="flavor", allowed=get_args(Flavor))
 
 
-def one_of(value: object, *, name: str, allowed: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of the `allowed` words."""
+def check_choice(value: object, *, name: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of the `allowed` strings."""
     if value not in allowed:
         msg = f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}."
         raise ValueError(msg)
 
 
-def count(value: object, *, name: str, least: int = 1) -> int:
-    """`value` as an int of at least `least`, numpy's whole numbers included; raise ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        msg = f"{name} must be an integer of at least {least}; got {value!r}."
+def check_count(value: object, *, name: str, minimum: int = 1) -> int:
+    """`value` as an int; raise ValueError unless it is an integer (also of numpy) of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        msg = f"{name} must be an integer of at least {minimum}; got {value!r}."
         raise ValueError(msg)
     return int(value)

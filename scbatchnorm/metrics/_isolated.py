@@ -1,4 +1,4 @@
-"""Isolated labels: whether types that few batches have stay by themselves."""
+"""Isolated labels: whether cell types that few batches have stay separate from the others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from scbatchnorm.metrics import _clusters, _inputs, _score, _silhouette
+from scbatchnorm.metrics._clusters import LEIDEN_NEIGHBORS, cluster_leiden
+from scbatchnorm.metrics._inputs import check_choice, check_count, check_embedding, cross_tabulate, encode_groups
 from scbatchnorm.metrics._neighbors import Neighbors
+from scbatchnorm.metrics._score import MetricScore, label_mean_score, undefined_score
+from scbatchnorm.metrics._silhouette import silhouette_widths
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +30,7 @@ def isolated_labels(
     most_batches: int | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> float:
-    """Isolated label score: whether the types that fewest batches have stay apart from the others.
+    """Isolated label score: whether the types that fewest batches have stay separate from the others.
 
     Isolated are the labels that occur in the smallest number of batches. `"silhouette"`: for each of them the mean of
     (s + 1) / 2 over its cells, where s is their silhouette width among all labels. `"f1"`: for each of them the
@@ -51,14 +54,13 @@ def isolated_labels(
 
     Returns
     -------
-    From 0 to 1 (apart); nan with a single label, where every cell has a label of its own, or where no label is in so
+    From 0 to 1 (separate); nan with a single label, where every cell has a label of its own, or where no label is in so
     few batches.
 
     Notes
     -----
-    Where all labels occur in all batches none is isolated, and all count as if they were: then it is a label
-    silhouette that gives rare types the same weight. The weaknesses of silhouettes are those of
-    :func:`silhouette_label`.
+    Where all labels occur in all batches none is isolated, and all count as isolated: the score is a label silhouette in
+    which rare types have the same weight. Limits of silhouettes: see :func:`silhouette_label`.
 
     Raises
     ------
@@ -79,49 +81,49 @@ def isolated_labels(
     >>> round(sbn.metrics.isolated_labels(X + 100 * (label == "B")[:, None], batch=batch, label=label), 2)
     0.99
     """
-    _inputs.one_of(score, name="score", allowed=get_args(Score))
+    check_choice(score, name="score", allowed=get_args(Score))
     if most_batches is not None:
-        most_batches = _inputs.count(most_batches, name="most_batches")
-    points = _inputs.embedding(X)
-    labels = _inputs.groups(label, name="label", n_cells=len(points))
-    batches = _inputs.groups(batch, name="batch", n_cells=len(points))
-    isolated = codes(labels, batches, most_batches)
+        most_batches = check_count(most_batches, name="most_batches")
+    points = check_embedding(X)
+    labels = encode_groups(label, name="label", n_cells=len(points))
+    batches = encode_groups(batch, name="batch", n_cells=len(points))
+    isolated = find_isolated_labels(labels, batches, most_batches)
     if not len(isolated):
         return float("nan")
     if score == "silhouette":
-        return silhouette_score(_silhouette.widths(points, labels), labels, isolated).value
-    clusters = _clusters.leiden(Neighbors.from_embedding(points, k=_clusters.K), rng=rng)
-    return f1_score(clusters, labels, isolated).value
+        return isolated_silhouette_score(silhouette_widths(points, labels), labels, isolated).value
+    clusterings = cluster_leiden(Neighbors.from_embedding(points, k=LEIDEN_NEIGHBORS), rng=rng)
+    return isolated_f1_score(clusterings, labels, isolated).value
 
 
-def codes(labels: Groups, batches: Groups, most_batches: int | None = None) -> Codes:
-    """Codes of the labels that are isolated."""
-    n_batches = (_inputs.crossed(labels, batches) > 0).sum(axis=1)
+def find_isolated_labels(labels: Groups, batches: Groups, most_batches: int | None = None) -> Codes:
+    """Codes of the labels in at most `most_batches` batches, by default in as few as any label."""
+    n_batches = (cross_tabulate(labels, batches) > 0).sum(axis=1)
     return np.flatnonzero(n_batches <= (n_batches.min() if most_batches is None else most_batches))
 
 
-def silhouette_score(widths: Floats, labels: Groups, isolated: Codes) -> _score.Score:
-    """Mean of the scaled widths of the isolated labels."""
+def isolated_silhouette_score(widths: Floats, labels: Groups, isolated: Codes) -> MetricScore:
+    """Mean over isolated labels of the mean of (width + 1) / 2 over their cells."""
     if labels.n == 1:
-        return _score.undefined("there is one label only")
+        return undefined_score("there is one label only")
     if labels.n == len(labels.codes):
-        return _score.undefined("every cell has a label of its own")
-    return _score.label_mean(np.where(np.isin(labels.codes, isolated), (widths + 1) / 2, np.nan), labels)
+        return undefined_score("every cell has a label of its own")
+    return label_mean_score(np.where(np.isin(labels.codes, isolated), (widths + 1) / 2, np.nan), labels)
 
 
-def f1_score(candidates: list[Codes], labels: Groups, isolated: Codes) -> _score.Score:
+def isolated_f1_score(clusterings: list[Codes], labels: Groups, isolated: Codes) -> MetricScore:
     """Mean over isolated labels of the F1 score of the cluster that predicts it best."""
     if labels.n == 1:
-        return _score.undefined("there is one label only")
+        return undefined_score("there is one label only")
     if labels.n == len(labels.codes):
-        return _score.undefined("every cell has a label of its own")
-    best = []
+        return undefined_score("every cell has a label of its own")
+    scores = []
     for code in isolated:
-        truth = labels.codes == code
+        is_label = labels.codes == code
         # Cells of the label and all cells, in each cluster.
-        tables = [
-            (np.bincount(clusters[truth], minlength=clusters.max() + 1), np.bincount(clusters))
-            for clusters in candidates
+        counts = [
+            (np.bincount(clusters[is_label], minlength=clusters.max() + 1), np.bincount(clusters))
+            for clusters in clusterings
         ]
-        best.append(max((2 * both / (truth.sum() + every)).max() for both, every in tables))
-    return _score.Score(float(np.mean(best)))
+        scores.append(max((2 * both / (is_label.sum() + total)).max() for both, total in counts))
+    return MetricScore(float(np.mean(scores)))

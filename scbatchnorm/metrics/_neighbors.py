@@ -1,4 +1,4 @@
-"""The neighbourhoods that the local metrics share, so that they are sought once."""
+"""Nearest neighbours that several metrics share, and the weighted graphs made of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from scipy import sparse
 
-from scbatchnorm.metrics import _inputs, _search
+from scbatchnorm.metrics._inputs import check_choice, check_count, check_embedding
+from scbatchnorm.metrics._search import find_nearest, use_exact_search
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats, Matrix
 
 Method = Literal["auto", "exact", "approximate"]
+_TOLERANCE = 1e-5
+_MAX_BISECTIONS = 64
+# Smallest width of a kernel, as a share of the mean distance.
+_MIN_WIDTH = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
     """The nearest other cells of every cell, nearest first; a cell is not its own neighbour.
 
-    Metrics that look at neighbourhoods take one of these instead of an embedding, so that several of them share one
-    search. Make it with :meth:`from_embedding`, with :meth:`from_distances` out of a graph such as scanpy's, or
-    directly from the result of another search.
+    Metrics of neighbourhoods take this instead of an embedding, so that several of them share one search. Create it
+    with :meth:`from_embedding`, with :meth:`from_distances` from a graph such as scanpy's, or directly from the result
+    of another search.
 
     Parameters
     ----------
@@ -84,7 +89,7 @@ class Neighbors:
         n_jobs: int | None = None,
         rng: int | np.random.Generator | None = 0,
     ) -> Neighbors:
-        """Search by Euclidean distance.
+        """Search neighbours by Euclidean distance.
 
         Parameters
         ----------
@@ -105,17 +110,17 @@ class Neighbors:
         ValueError
             `X` is not an array of finite numbers, or another parameter is out of its range.
         """
-        _inputs.one_of(method, name="method", allowed=get_args(Method))
-        k = _inputs.count(k, name="k")
-        points = _inputs.embedding(X)
-        exact = method == "exact" or (method == "auto" and len(points) <= _search.MOST_EXACT)
-        return cls(*_search.nearest(points, k, exact=exact, n_jobs=n_jobs, rng=rng))
+        check_choice(method, name="method", allowed=get_args(Method))
+        k = check_count(k, name="k")
+        points = check_embedding(X)
+        exact = method == "exact" or (method == "auto" and use_exact_search(len(points)))
+        return cls(*find_nearest(points, k, exact=exact, n_jobs=n_jobs, rng=rng))
 
     @classmethod
     def from_distances(cls, graph: Matrix) -> Neighbors:
-        """Neighbours out of a graph, such as `adata.obsp["distances"]` of :func:`scanpy.pp.neighbors`.
+        """Take neighbours from a graph, such as `adata.obsp["distances"]` of :func:`scanpy.pp.neighbors`.
 
-        Where cells have different numbers of neighbours, as after removing cells, as many are kept as every cell has.
+        Where cells have different numbers of neighbours, as after removing cells, each keeps as many as the cell with fewest has.
 
         Parameters
         ----------
@@ -146,8 +151,9 @@ class Neighbors:
             msg = f"graph must be a sparse matrix of shape (cells, cells); got {type(graph).__name__} of shape {shape}."
             raise ValueError(msg)
         entries = sparse.coo_matrix(graph)
-        other = entries.row != entries.col
-        row, column, distance = entries.row[other], entries.col[other], entries.data[other]
+        off_diagonal = entries.row != entries.col
+        row, column = entries.row[off_diagonal], entries.col[off_diagonal]
+        distance = entries.data[off_diagonal]
         if not np.isfinite(distance).all() or (distance < 0).any():
             msg = "graph must hold distances, which are finite and not negative."
             raise ValueError(msg)
@@ -160,8 +166,8 @@ class Neighbors:
             raise ValueError(msg)
         order = np.lexsort((distance, row))
         starts = np.cumsum(counts) - counts
-        places = order[starts[:, None] + np.arange(k)]
-        return cls(column[places].astype(np.intp), distance[places])
+        nearest = order[starts[:, None] + np.arange(k)]
+        return cls(column[nearest].astype(np.intp), distance[nearest])
 
     @property
     def n_cells(self) -> int:
@@ -174,7 +180,7 @@ class Neighbors:
         return self.indices.shape[1]
 
     def nearest(self, k: int) -> Neighbors:
-        """Only the nearest `k` neighbours.
+        """Take the nearest `k` neighbours.
 
         Raises
         ------
@@ -189,5 +195,54 @@ class Neighbors:
 
 
 def as_neighbors(X: npt.ArrayLike | Neighbors, k: int) -> Neighbors:
-    """The nearest `k` neighbours (fewer only in smaller data) of an embedding, or out of a search already done."""
+    """The nearest `k` neighbours (fewer only in smaller data) of an embedding, or taken from given neighbours."""
     return X.nearest(k) if isinstance(X, Neighbors) else Neighbors.from_embedding(X, k=k)
+
+
+def directed_graph(neighbors: Neighbors, weights: Floats | None = None) -> Matrix:
+    """Edges from each cell to its neighbours: CSR matrix (cells, cells) of `weights` (cells, neighbours), by default ones."""
+    n_cells, k = neighbors.indices.shape
+    values = np.ones(n_cells * k) if weights is None else weights.ravel()
+    return sparse.csr_matrix((values, neighbors.indices.ravel(), np.arange(n_cells + 1) * k), shape=(n_cells, n_cells))
+
+
+def umap_connectivities(neighbors: Neighbors) -> Matrix:
+    """Symmetric weights from 0 to 1, CSR matrix (cells, cells), as UMAP makes them of distances (McInnes et al. 2018).
+
+    exp(-(d - r) / s), r the distance of the nearest neighbour that is not at the same place, s such that weights sum up
+    to log2(k), k counting the cell itself; then the union a + b - a b of both directions. Own code, because umap
+    compiles for ten seconds before its first call.
+    """
+    if neighbors.k == 0:
+        return directed_graph(neighbors)
+    distances = neighbors.distances.astype(np.float32).astype(np.float64)
+    nearest = np.where(distances > 0, distances, np.inf).min(axis=1)
+    excess_distances = np.maximum(distances - np.where(np.isfinite(nearest), nearest, 0)[:, None], 0)
+    # The cell itself counts in the means, at distance 0.
+    mean = distances.sum(axis=1) / (neighbors.k + 1)
+    minimum = _MIN_WIDTH * np.where(np.isfinite(nearest), mean, mean.mean())
+    width = np.maximum(_kernel_widths(excess_distances, np.log2(neighbors.k + 1)), minimum)
+    weights = np.exp(
+        -np.divide(excess_distances, width[:, None], out=np.zeros_like(excess_distances), where=excess_distances > 0)
+    )
+    graph = directed_graph(neighbors, weights.astype(np.float32))
+    graph.eliminate_zeros()  # weights that are 0 in single precision
+    return sparse.csr_matrix(graph + graph.T - graph.multiply(graph.T))
+
+
+def _kernel_widths(excess_distances: Floats, target: float) -> Floats:
+    """Width of each cell's kernel, shape (cells,), by bisection until its weights sum to `target`."""
+    width = np.ones(len(excess_distances))
+    low, high = np.zeros_like(width), np.full_like(width, np.inf)
+    rows = np.arange(len(excess_distances))
+    for _ in range(_MAX_BISECTIONS):
+        excess = np.exp(-excess_distances[rows] / width[rows, None]).sum(axis=1) - target
+        unfinished = np.abs(excess) >= _TOLERANCE
+        rows, excess = rows[unfinished], excess[unfinished]
+        if not len(rows):
+            break
+        high[rows] = np.where(excess > 0, width[rows], high[rows])
+        low[rows] = np.where(excess > 0, low[rows], width[rows])
+        doubled = np.isinf(high[rows])
+        width[rows] = np.where(doubled, 2 * width[rows], (low[rows] + np.where(doubled, 0, high[rows])) / 2)
+    return width

@@ -1,4 +1,4 @@
-"""Principal component regression: how much of the variance is between batches."""
+"""Principal component regression: the share of the variance that is between batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm.metrics import _inputs, _score
+from scbatchnorm.metrics._inputs import check_embedding, check_flavor, encode_groups
+from scbatchnorm.metrics._score import MetricScore, undefined_score
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Floats
     from scbatchnorm.metrics._inputs import Flavor, Groups
 
-# Cells of which differences are held in double precision at once.
+# Cells that are converted to double precision at once.
 _BLOCK = 100_000
 
 
 def pcr_comparison(
     X: npt.ArrayLike, *, X_pre: npt.ArrayLike, batch: npt.ArrayLike, flavor: Flavor = "default"
 ) -> float:
-    """PCR comparison: by which share integration lowered the variance that batches explain.
+    """PCR comparison: the share by which integration reduced the variance that batches explain.
 
     (before - after) / before, each the sum over principal components of their variance times the R² of batch
     (Büttner et al., Nature Methods 2019; compared as in scIB, Luecken et al., Nature Methods 2022), as a share of the
@@ -36,7 +37,7 @@ def pcr_comparison(
     batch
         Batch of each cell, shape (cells,).
     flavor
-        `"scib"` calls 0 what is negative, as scib-metrics.
+        `"scib"` sets negative values to 0, as scib-metrics.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def pcr_comparison(
 
     Notes
     -----
-    Sees means of batches only. Where batches differ in composition, means ought to differ, and over-correction
+    Compares means of batches only. Where batches differ in composition, means should differ, and over-correction
     scores highest.
 
     Raises
@@ -65,35 +66,35 @@ def pcr_comparison(
     >>> sbn.metrics.pcr_comparison(apart, X_pre=X, batch=batch) < 0
     True
     """
-    _inputs.check_flavor(flavor)
-    points = _inputs.embedding(X)
-    before = _inputs.embedding(X_pre, name="X_pre", n_cells=len(points))
-    batches = _inputs.groups(batch, name="batch", n_cells=len(points))
-    return score(points, batches, before, batches, flavor=flavor).value
+    check_flavor(flavor)
+    points = check_embedding(X)
+    before = check_embedding(X_pre, name="X_pre", n_cells=len(points))
+    batches = encode_groups(batch, name="batch", n_cells=len(points))
+    return pcr_score(points, batches, before, batches, flavor=flavor).value
 
 
-def score(
+def pcr_score(
     after: Floats, batches: Groups, before: Floats, batches_before: Groups, *, flavor: Flavor = "default"
-) -> _score.Score:
-    """The comparison; the control has its shuffled batches on the side of `after` only."""
+) -> MetricScore:
+    """(before - after) / before of the share of variance between batches; controls have shuffled batches `after` only."""
     if batches.n == 1:
-        return _score.undefined("there is one batch only")
-    first = _explained(before, batches_before)
-    if not first > 0:
-        return _score.undefined("batches explain no variance before integration")
-    found = (first - _explained(after, batches)) / first
-    return _score.Score(max(found, 0.0) if flavor == "scib" else found)
+        return undefined_score("there is one batch only")
+    share_before = _explained_share(before, batches_before)
+    if not share_before > 0:
+        return undefined_score("batches explain no variance before integration")
+    reduction = (share_before - _explained_share(after, batches)) / share_before
+    return MetricScore(max(reduction, 0.0) if flavor == "scib" else reduction)
 
 
-def _explained(points: Floats, batches: Groups) -> float:
+def _explained_share(points: Floats, batches: Groups) -> float:
     """Share of the variance that is between batches; 0 where there is no variance."""
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(points), _BLOCK)]
-    centre = points.mean(axis=0, dtype=np.float64)
-    whole = sum(float(np.square(points[block] - centre).sum()) for block in blocks)
-    # Of constant data rounding leaves something.
-    if whole <= 1e-20 * sum(float(np.square(points[block], dtype=np.float64).sum()) for block in blocks):
+    mean = points.mean(axis=0, dtype=np.float64)
+    total = sum(float(np.square(points[block] - mean).sum()) for block in blocks)
+    # The variance of constant data is not exactly 0 because of rounding.
+    if total <= 1e-20 * sum(float(np.square(points[block], dtype=np.float64).sum()) for block in blocks):
         return 0.0
-    means = np.zeros((batches.n, points.shape[1]))
+    sums = np.zeros((batches.n, points.shape[1]))
     for block in blocks:
-        np.add.at(means, batches.codes[block], points[block] - centre)
-    return float((np.square(means).sum(axis=1) / batches.sizes).sum()) / whole
+        np.add.at(sums, batches.codes[block], points[block] - mean)
+    return float((np.square(sums).sum(axis=1) / batches.sizes).sum()) / total

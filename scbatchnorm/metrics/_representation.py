@@ -1,4 +1,4 @@
-"""What the metrics of one representation share, computed once and when first needed."""
+"""Intermediate results that the metrics of one representation share, computed once and when first needed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from scbatchnorm.metrics import _clusters, _isolated, _kbet, _lisi, _mixing, _search, _silhouette
-from scbatchnorm.metrics import _knn_preservation as _conservation
+from scbatchnorm.metrics._clusters import choose_best_clusters, cluster_kmeans, cluster_leiden
+from scbatchnorm.metrics._isolated import find_isolated_labels
+from scbatchnorm.metrics._kbet import KBET_NEIGHBORS, LabelNeighbors, find_diffusion_neighbors
+from scbatchnorm.metrics._knn_preservation import find_neighbors_within_batches
+from scbatchnorm.metrics._lisi import (
+    LISI_NEIGHBORS,
+    BlockwiseNeighbors,
+    WeightedNeighbors,
+    find_weighted_neighbors,
+    weigh_neighbors,
+    weigh_neighbors_within_labels,
+)
 from scbatchnorm.metrics._neighbors import Neighbors
+from scbatchnorm.metrics._search import NeighborIndex, find_nearest, use_exact_search
+from scbatchnorm.metrics._silhouette import silhouette_widths
 
 if TYPE_CHECKING:
     from scbatchnorm._data.types import Codes, Floats
@@ -19,8 +31,8 @@ if TYPE_CHECKING:
 class Representation:
     """Coordinates of the cells, `points` (cells, dimensions), with their true batches and, where known, labels.
 
-    `before` are the coordinates of the same cells before integration. Neighbours are sought of the cells with these
-    `rows`, by default of all.
+    `before` is the representation of the same cells before integration. Neighbours are searched for the cells in `rows`,
+    by default for all.
     """
 
     points: Floats
@@ -39,63 +51,63 @@ class Representation:
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """As many as the most demanding metric looks at; of many cells those of LISI are not kept."""
-        k = _kbet.K if self._many else _lisi.K
-        return Neighbors(*_search.nearest(self.points, k, n_jobs=self.n_jobs, rng=self.seed))
+        """Nearest neighbours, as many as any metric needs; of many cells those for LISI are not kept."""
+        k = KBET_NEIGHBORS if self._is_large else LISI_NEIGHBORS
+        return Neighbors(*find_nearest(self.points, k, n_jobs=self.n_jobs, rng=self.seed))
 
     @cached_property
-    def neighborhoods(self) -> _lisi.Neighborhoods | _lisi.Sought:
-        """Weighted, for LISI."""
+    def weighted_neighbors(self) -> WeightedNeighbors | BlockwiseNeighbors:
+        """Weighted neighbours, for LISI."""
         if self.rows is not None:
-            return _lisi.around(_search.Index(self.points, exact=True), self.rows, flavor=self.flavor)
-        if self._many:
-            return _lisi.Sought(lambda: self._index, self.flavor)
-        return _lisi.neighborhoods(self.neighbors, flavor=self.flavor)
+            return find_weighted_neighbors(NeighborIndex(self.points, exact=True), self.rows, flavor=self.flavor)
+        if self._is_large:
+            return BlockwiseNeighbors(lambda: self._index, self.flavor)
+        return weigh_neighbors(self.neighbors, flavor=self.flavor)
 
     @cached_property
-    def within_labels(self) -> dict[int, _lisi.Neighborhoods | _lisi.Sought]:
-        """Weighted, among the cells of each label."""
-        return dict(_mixing.within_labels(self.points, self.labels, self.rows))
+    def within_labels(self) -> dict[int, WeightedNeighbors | BlockwiseNeighbors]:
+        """Weighted neighbours among the cells of each label, by code of the label, for CiLISI."""
+        return dict(weigh_neighbors_within_labels(self.points, self.labels, self.rows))
 
     @cached_property
     def within_batches(self) -> list[tuple[Codes, Codes]]:
-        """Neighbours among the cells of each batch."""
-        return _conservation.within_batches(self.points, self.batches, self.rows)
+        """Neighbours among the cells of each batch, for kNN preservation."""
+        return find_neighbors_within_batches(self.points, self.batches, self.rows)
 
     @property
-    def _many(self) -> bool:
-        return self.n_cells > _search.MOST_EXACT
+    def _is_large(self) -> bool:
+        return not use_exact_search(self.n_cells)
 
     @cached_property
-    def _index(self) -> _search.Index:
-        return _search.Index(self.points, n_jobs=self.n_jobs, rng=self.seed)
+    def _index(self) -> NeighborIndex:
+        return NeighborIndex(self.points, n_jobs=self.n_jobs, rng=self.seed)
 
     @cached_property
-    def diffusion(self) -> dict[int, _kbet.Neighborhoods]:
-        """Neighbours within each label, for kBET."""
-        return _kbet.neighborhoods(self.neighbors, self.labels, self.batches, flavor=self.flavor)
+    def diffusion_neighbors(self) -> dict[int, LabelNeighbors]:
+        """Neighbours within each label in diffusion components, for kBET."""
+        return find_diffusion_neighbors(self.neighbors, self.labels, self.batches, flavor=self.flavor)
 
     @cached_property
-    def widths(self) -> Floats:
-        """Silhouette widths of labels."""
-        return _silhouette.widths(self.points, self.labels)
+    def label_widths(self) -> Floats:
+        """Silhouette widths of labels, shape (cells,)."""
+        return silhouette_widths(self.points, self.labels)
 
     @cached_property
-    def isolated(self) -> Codes:
-        """Labels that fewest batches have."""
-        return _isolated.codes(self.labels, self.batches)
+    def isolated_labels(self) -> Codes:
+        """Codes of the labels that fewest batches have."""
+        return find_isolated_labels(self.labels, self.batches)
 
     @cached_property
     def kmeans(self) -> Codes:
-        """As many clusters as labels."""
-        return _clusters.kmeans(self.points, self.labels.n, rng=self.seed)
+        """Clusters of k-means, as many as labels."""
+        return cluster_kmeans(self.points, self.labels.n, rng=self.seed)
 
     @cached_property
     def leiden(self) -> list[Codes]:
-        """Clusters at each resolution."""
-        return _clusters.leiden(self.neighbors, rng=self.seed)
+        """Clusters of Leiden, for each resolution."""
+        return cluster_leiden(self.neighbors, rng=self.seed)
 
     @cached_property
     def best_leiden(self) -> Codes:
-        """Of the clusters at each resolution those that agree best with the labels."""
-        return _clusters.best(self.leiden, self.labels)[0]
+        """The Leiden clusters that agree best with the labels."""
+        return choose_best_clusters(self.leiden, self.labels)[0]

@@ -1,4 +1,4 @@
-"""A metric's result: its value, what each cell adds to it, and why there is none."""
+"""Result of a metric: its value, the values of single cells, and why it is not defined."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
+class MetricScore:
     """Result of a metric: `value`, nan if it is not defined, for a `reason`.
 
-    `cells` is what each cell adds, shape (cells,), nan for cells that are not judged, and `typical` makes one number of
-    some of these; `None` for a metric to which cells add nothing of their own.
+    `cells` has the value of each cell, shape (cells,), nan for cells that are left out; `aggregate` computes the value
+    of a subset from these. `cells` is `None` for a metric without values of single cells.
     """
 
     value: float
     reason: str = ""
     cells: Floats | None = None
-    typical: Callable[[Floats], float] = np.mean
+    aggregate: Callable[[Floats], float] = np.mean
 
     @property
-    def of_cells(self) -> bool:
-        """Whether single cells add to it, or would, were it defined."""
+    def has_cells(self) -> bool:
+        """Whether the metric has values of single cells, or would have, were it defined."""
         return self.cells is not None or bool(self.reason)
 
-    def of(self, chosen: Bools) -> float:
-        """Value of some cells, `chosen` (cells,); nan where none of them is judged."""
+    def of_subset(self, mask: Bools) -> float:
+        """Value of the cells in `mask`, shape (cells,); nan where all of them are left out."""
         if self.cells is None:
             return float("nan")
-        judged = self.cells[chosen & ~np.isnan(self.cells)]
-        return float(self.typical(judged)) if len(judged) else float("nan")
+        values = self.cells[mask & ~np.isnan(self.cells)]
+        return float(self.aggregate(values)) if len(values) else float("nan")
 
 
-def of_sample(score: Score, rows: Codes, n_cells: int) -> Score:
-    """A score of the cells with these `rows`, as one of all: the others are not judged."""
+def expand_score(score: MetricScore, rows: Codes, n_cells: int) -> MetricScore:
+    """The score of the cells in `rows` as a score of all `n_cells` cells: the others are nan."""
     if score.cells is None:
         return score
     cells = np.full(n_cells, np.nan)
@@ -49,26 +49,26 @@ def of_sample(score: Score, rows: Codes, n_cells: int) -> Score:
     return replace(score, cells=cells)
 
 
-def undefined(reason: str) -> Score:
-    """No score, and why."""
-    return Score(float("nan"), reason)
+def undefined_score(reason: str) -> MetricScore:
+    """A score that is not defined, and why."""
+    return MetricScore(float("nan"), reason)
 
 
-def mean(cells: Floats) -> Score:
-    """Mean over the cells that are judged."""
-    return Score(float(np.nanmean(cells)), cells=cells)
+def mean_score(cells: Floats) -> MetricScore:
+    """Mean over cells, nan left out."""
+    return MetricScore(float(np.nanmean(cells)), cells=cells)
 
 
-def median(cells: Floats) -> Score:
-    """Median over the cells that are judged."""
-    judged = cells[~np.isnan(cells)]
-    return Score(float(np.median(judged)) if len(judged) else float("nan"), cells=cells, typical=np.median)
+def median_score(cells: Floats) -> MetricScore:
+    """Median over cells, nan left out."""
+    values = cells[~np.isnan(cells)]
+    return MetricScore(float(np.median(values)) if len(values) else float("nan"), cells=cells, aggregate=np.median)
 
 
-def label_mean(cells: Floats, labels: Groups) -> Score:
-    """Mean over labels of the mean over their cells that are judged: rare labels count as much as frequent ones."""
-    judged = ~np.isnan(cells)
-    codes = labels.codes[judged]
+def label_mean_score(cells: Floats, labels: Groups) -> MetricScore:
+    """Mean over labels of the mean over their cells, nan left out: rare labels count as much as frequent ones."""
+    defined = ~np.isnan(cells)
+    codes = labels.codes[defined]
     sizes = np.bincount(codes, minlength=labels.n)
-    means = np.bincount(codes, cells[judged], labels.n)[sizes > 0] / sizes[sizes > 0]
-    return Score(float(means.mean()), cells=cells)
+    means = np.bincount(codes, cells[defined], labels.n)[sizes > 0] / sizes[sizes > 0]
+    return MetricScore(float(means.mean()), cells=cells)

@@ -1,4 +1,4 @@
-"""Silhouettes: distances to the own group against distances to the others."""
+"""Silhouette widths of labels and of batches: distances within the own group against distances to other groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm.metrics import _inputs, _score
+from scbatchnorm.metrics._inputs import check_embedding, encode_groups
+from scbatchnorm.metrics._score import MetricScore, label_mean_score, mean_score, undefined_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from scbatchnorm._data.types import Floats
     from scbatchnorm.metrics._inputs import Groups
 
-# Above, distances are taken with single precision, which halves the time and costs the sixth digit of the mean.
-_MOST_DOUBLE = 20_000
+# With more cells, distances are computed in single precision: half the time, and the mean differs in the sixth digit.
+_MAX_DOUBLE = 20_000
+# Distances in memory at once.
 _CHUNK = 4_000_000
-# Cells whose directions are held in double precision at once.
-_MOST_COSINES = 100_000
+# Cells that are converted to double precision at once.
+_BLOCK = 100_000
 
 
 def silhouette_label(X: npt.ArrayLike, label: npt.ArrayLike) -> float:
@@ -45,7 +47,7 @@ def silhouette_label(X: npt.ArrayLike, label: npt.ArrayLike) -> float:
     -----
     Assumes that types are round and equally dense: elongated types (a differentiation) score low although nothing is
     wrong, and shrinking each type to a point, which destroys all biology within, scores highest. Takes time
-    quadratic in the number of cells, and memory linear in it.
+    quadratic and memory linear in the number of cells.
 
     Raises
     ------
@@ -63,9 +65,9 @@ def silhouette_label(X: npt.ArrayLike, label: npt.ArrayLike) -> float:
     >>> round(sbn.metrics.silhouette_label(X + 100 * (label == "T")[:, None], label), 2)
     0.99
     """
-    points = _inputs.embedding(X)
-    labels = _inputs.groups(label, name="label", n_cells=len(points))
-    return label_score(widths(points, labels), labels).value
+    points = check_embedding(X)
+    labels = encode_groups(label, name="label", n_cells=len(points))
+    return silhouette_label_score(silhouette_widths(points, labels), labels).value
 
 
 def silhouette_batch(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> float:
@@ -86,11 +88,11 @@ def silhouette_batch(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.Array
 
     Returns
     -------
-    From 0 (batches far apart) to 1 (not apart); nan where no label can be judged.
+    From 0 (batches far apart) to 1 (not apart); nan where no label can be scored.
 
     Notes
     -----
-    A silhouette compares with the nearest other batch only, so a batch left apart hides behind two that mixed
+    A silhouette compares with the nearest other batch only, so it does not see one batch apart if two others are mixed
     (Rautenstrauch and Ohler, Nature Biotechnology 2025): prefer :func:`bras`. Rare types weigh as much as frequent
     ones. Takes time quadratic in the cells of a label.
 
@@ -110,7 +112,7 @@ def silhouette_batch(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.Array
     >>> round(sbn.metrics.silhouette_batch(X + 100 * (batch == "a")[:, None], batch=batch, label=label), 2)
     0.01
     """
-    return _of_batches(X, batch, label, widths)
+    return _batch_silhouette(X, batch, label, silhouette_widths)
 
 
 def bras(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> float:
@@ -123,7 +125,7 @@ def bras(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> flo
     Parameters
     ----------
     X
-        Coordinates, shape (cells, dimensions). Their origin matters: an embedding centred at 0, as PCA is, is meant.
+        Coordinates, shape (cells, dimensions). Their origin matters: use an embedding centred at 0, such as PCA.
     batch
         Batch of each cell, shape (cells,).
     label
@@ -131,11 +133,11 @@ def bras(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> flo
 
     Returns
     -------
-    From 0 (batches far apart) to 1 (not apart); nan where no label can be judged.
+    From 0 (batches far apart) to 1 (not apart); nan where no label can be scored.
 
     Notes
     -----
-    Blind to lengths: batches that differ in scale only are not told apart. Rare types weigh as much as frequent ones.
+    Lengths have no influence: batches that differ in scale only count as mixed. Rare types weigh as much as frequent ones.
     Mean cosines are cosines with means, so time is linear in the number of cells.
 
     Raises
@@ -154,43 +156,43 @@ def bras(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> flo
     >>> round(sbn.metrics.bras(X + 9 * np.where(batch == "a", 1, -1)[:, None], batch=batch, label=label), 1)
     0.0
     """
-    return _of_batches(X, batch, label, cosine_widths)
+    return _batch_silhouette(X, batch, label, cosine_silhouette_widths)
 
 
-def _of_batches(
-    X: npt.ArrayLike, batch: npt.ArrayLike, label: npt.ArrayLike, widths_of: Callable[[Floats, Groups], Floats]
+def _batch_silhouette(
+    X: npt.ArrayLike, batch: npt.ArrayLike, label: npt.ArrayLike, compute_widths: Callable[[Floats, Groups], Floats]
 ) -> float:
-    points = _inputs.embedding(X)
-    labels = _inputs.groups(label, name="label", n_cells=len(points))
-    batches = _inputs.groups(batch, name="batch", n_cells=len(points))
-    return batch_score(points, labels, batches, widths_of).value
+    points = check_embedding(X)
+    labels = encode_groups(label, name="label", n_cells=len(points))
+    batches = encode_groups(batch, name="batch", n_cells=len(points))
+    return silhouette_batch_score(points, labels, batches, compute_widths).value
 
 
-def label_score(of_cells: Floats, labels: Groups) -> _score.Score:
-    """Mean of the scaled widths; `of_cells` (cells,) are those of :func:`widths`."""
+def silhouette_label_score(widths: Floats, labels: Groups) -> MetricScore:
+    """Mean of the scaled widths; `widths`, shape (cells,), are those of :func:`silhouette_widths`."""
     if labels.n == 1:
-        return _score.undefined("there is one label only")
+        return undefined_score("there is one label only")
     if labels.n == len(labels.codes):
-        return _score.undefined("every cell has a label of its own")
-    return _score.mean((of_cells + 1) / 2)
+        return undefined_score("every cell has a label of its own")
+    return mean_score((widths + 1) / 2)
 
 
-def batch_score(
-    points: Floats, labels: Groups, batches: Groups, widths_of: Callable[[Floats, Groups], Floats]
-) -> _score.Score:
+def silhouette_batch_score(
+    points: Floats, labels: Groups, batches: Groups, compute_widths: Callable[[Floats, Groups], Floats]
+) -> MetricScore:
     """Mean of 1 - abs(width) of batches within each label."""
     values = np.full(len(points), np.nan)
     for code in range(labels.n):
         cells = labels.members(code)
-        within = batches.of(cells)
-        if 1 < within.n < len(cells):
-            values[cells] = 1 - np.abs(widths_of(points[cells], within))
+        cell_batches = batches.select(cells)
+        if 1 < cell_batches.n < len(cells):
+            values[cells] = 1 - np.abs(compute_widths(points[cells], cell_batches))
     if np.isnan(values).all():
-        return _score.undefined("no label is in two batches with more cells than batches")
-    return _score.label_mean(values, labels)
+        return undefined_score("no label is in two batches with more cells than batches")
+    return label_mean_score(values, labels)
 
 
-def widths(points: Floats, groups: Groups) -> Floats:
+def silhouette_widths(points: Floats, groups: Groups) -> Floats:
     """Euclidean silhouette width of each cell, shape (cells,): (b - a) / max(a, b), 0 for a cell alone in its group.
 
     a is the mean distance to the other cells of its group, b that to the cells of the nearest other group.
@@ -198,14 +200,14 @@ def widths(points: Floats, groups: Groups) -> Floats:
     n_cells = len(points)
     if groups.n == 1:
         return np.zeros(n_cells)
-    double = n_cells <= _MOST_DOUBLE
+    double = n_cells <= _MAX_DOUBLE
     points = (points - points.mean(axis=0, dtype=np.float64)).astype(np.float64 if double else np.float32)
     squares, ones = np.einsum("ij,ij->i", points, points)[:, None], np.ones((n_cells, 1), dtype=points.dtype)
-    # One product makes |x|^2 - 2 x y + |y|^2.
+    # One matrix product gives |x|^2 - 2 x y + |y|^2.
     left, right = np.hstack([-2 * points, squares, ones]), np.hstack([points, ones, squares])
-    of_groups = np.zeros((n_cells, groups.n), dtype=points.dtype)
-    of_groups[np.arange(n_cells), groups.codes] = 1
-    found = np.empty(n_cells)
+    one_hot = np.zeros((n_cells, groups.n), dtype=points.dtype)
+    one_hot[np.arange(n_cells), groups.codes] = 1
+    widths = np.empty(n_cells)
     step = max(1, _CHUNK // n_cells)
     for start in range(0, n_cells, step):
         rows = np.arange(start, min(start + step, n_cells))
@@ -213,47 +215,48 @@ def widths(points: Floats, groups: Groups) -> Floats:
         np.maximum(distances, 0, out=distances)
         distances[np.arange(len(rows)), rows] = 0
         np.sqrt(distances, out=distances)
-        found[rows] = _compare((distances @ of_groups).astype(np.float64), groups, groups.codes[rows])
-    return found
+        widths[rows] = _widths_from_sums((distances @ one_hot).astype(np.float64), groups, groups.codes[rows])
+    return widths
 
 
-def _compare(sums: Floats, groups: Groups, own: npt.NDArray[np.integer]) -> Floats:
-    """Widths out of sums of distances to the cells of each group, shape (cells, groups)."""
+def _widths_from_sums(sums: Floats, groups: Groups, codes: npt.NDArray[np.integer]) -> Floats:
+    """Widths of cells in groups `codes`, from sums of distances to the cells of each group, shape (cells, groups)."""
     rows = np.arange(len(sums))
-    within = sums[rows, own] / np.maximum(groups.sizes[own] - 1, 1)
+    within = sums[rows, codes] / np.maximum(groups.sizes[codes] - 1, 1)
     others = sums / groups.sizes
-    others[rows, own] = np.inf
-    return _width(within, others.min(axis=1), alone=groups.sizes[own] == 1)
+    others[rows, codes] = np.inf
+    return _width(within, others.min(axis=1), alone=groups.sizes[codes] == 1)
 
 
-def cosine_widths(points: Floats, groups: Groups) -> Floats:
-    """As :func:`widths`, with distance 1 - cosine, and b the mean over all cells of other groups."""
-    blocks = [slice(start, start + _MOST_COSINES) for start in range(0, len(points), _MOST_COSINES)]
-    of_groups = np.zeros((groups.n, points.shape[1]))
+def cosine_silhouette_widths(points: Floats, groups: Groups) -> Floats:
+    """As :func:`silhouette_widths`, with distance 1 - cosine, and b the mean distance to all cells of other groups."""
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(points), _BLOCK)]
+    group_sums = np.zeros((groups.n, points.shape[1]))
     for block in blocks:
-        np.add.at(of_groups, groups.codes[block], _directions(points[block])[0])
-    found = np.empty(len(points))
+        np.add.at(group_sums, groups.codes[block], _directions(points[block])[0])
+    widths = np.empty(len(points))
     for block in blocks:
         directions, lengths = _directions(points[block])
-        own, n_own = of_groups[groups.codes[block]], groups.sizes[groups.codes[block]]
-        to_own = np.einsum("ij,ij->i", directions, own)
+        own_sums, own_sizes = group_sums[groups.codes[block]], groups.sizes[groups.codes[block]]
+        own_cosines = np.einsum("ij,ij->i", directions, own_sums)
         # The cell itself is in the sum of its own group: at distance 0, also where its length is 0.
         itself = (lengths[:, 0] > 0).astype(float)
-        within = (n_own - 1 - (to_own - itself)) / np.maximum(n_own - 1, 1)
-        n_others = len(points) - n_own
-        between = 1 - (directions @ of_groups.sum(axis=0) - to_own) / np.maximum(n_others, 1)
-        found[block] = _width(np.maximum(within, 0), np.maximum(between, 0), alone=n_own == 1)
-    return found
+        within = (own_sizes - 1 - (own_cosines - itself)) / np.maximum(own_sizes - 1, 1)
+        n_others = len(points) - own_sizes
+        between = 1 - (directions @ group_sums.sum(axis=0) - own_cosines) / np.maximum(n_others, 1)
+        widths[block] = _width(np.maximum(within, 0), np.maximum(between, 0), alone=own_sizes == 1)
+    return widths
 
 
 def _directions(points: Floats) -> tuple[Floats, Floats]:
-    """Points at length 1, or 0 where they are at the origin, and their lengths, (cells, 1)."""
+    """Points scaled to length 1 (0 at the origin), shape (cells, dimensions), and their lengths, shape (cells, 1)."""
     points = points.astype(np.float64)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     return np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0), lengths
 
 
 def _width(within: Floats, between: Floats, *, alone: npt.NDArray[np.bool_]) -> Floats:
+    """(b - a) / max(a, b) for mean distances a `within` and b `between`, shape (cells,); 0 for a cell alone in its group."""
     larger = np.maximum(within, between)
-    found = np.divide(between - within, larger, out=np.zeros(len(within)), where=larger > 0)
-    return np.where(alone, 0.0, found)
+    width = np.divide(between - within, larger, out=np.zeros(len(within)), where=larger > 0)
+    return np.where(alone, 0.0, width)

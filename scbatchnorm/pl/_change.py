@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
 from scbatchnorm._data.adata import Keys
-from scbatchnorm.metrics import _inputs
+from scbatchnorm.metrics._inputs import check_count
 from scbatchnorm.pl._axes import add_legend_outside, count_legend_columns, fit_figure, new_panels, wrap_name
 from scbatchnorm.pl._palette import default_colors
 
@@ -69,7 +69,7 @@ def change(adata: AnnData, key: str | None = None, *, n_genes: int = 15) -> Figu
     >>> [ax.get_title() for ax in figure.axes]
     ['nothing found']
     """
-    n_genes = _inputs.count(n_genes, name="n_genes")
+    n_genes = check_count(n_genes, name="n_genes")
     record = _read_record(adata, key)
     prefix = _PREFIX if key is None else key
     shift = _read_largest_shifts(adata, prefix, [str(name) for name in record["batches"]], n_genes)

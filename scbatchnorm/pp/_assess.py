@@ -12,8 +12,8 @@ import pandas as pd
 
 from scbatchnorm._data.adata import check_writable, read_batches, read_column, write_columns
 from scbatchnorm._runtime.messages import log_written
-from scbatchnorm.metrics._comparison import coordinates
-from scbatchnorm.metrics._inputs import count
+from scbatchnorm.metrics._comparison import read_coordinates
+from scbatchnorm.metrics._inputs import check_count
 from scbatchnorm.pp._assessment.association import Column, bin_numbers
 from scbatchnorm.pp._assessment.measure import assess_batches
 from scbatchnorm.pp._assessment.result import KEY
@@ -116,7 +116,7 @@ def assess(
     """
     start = time.perf_counter()
     check_writable(adata)
-    n_permutations = count(n_permutations, name="n_permutations", least=99)
+    n_permutations = check_count(n_permutations, name="n_permutations", minimum=99)
     batches = read_batches(adata, batch_key).sorted_by_name()
     label = None if label_key is None else _read_levels(adata, label_key, "label_key", numbers=False)
     if label is not None and (label.codes < 0).all():
@@ -129,7 +129,7 @@ def assess(
     covariates = [
         _read_levels(adata, key, "covariate_keys", numbers=True) for key in dict.fromkeys(keys) if key != label_key
     ]
-    points = coordinates(adata, "use_rep", use_rep)
+    points = read_coordinates(adata, "use_rep", use_rep)
     batch = Column(batch_key if isinstance(batch_key, str) else " | ".join(batch_key), batches.codes, batches.levels)
     assessment = assess_batches(
         points, batch, label, covariates, n_permutations=n_permutations, rng=np.random.default_rng(rng)

@@ -1,4 +1,4 @@
-"""How well each cell is mixed, and what of its neighbourhood it keeps."""
+"""Mixing scores of each cell: how well batches are mixed around it, and the share of its neighbours that is kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from scbatchnorm._data.adata import Keys, check_writable, write_columns
 from scbatchnorm._runtime.messages import log_written, warn
-from scbatchnorm.metrics import _catalogue
-from scbatchnorm.metrics import _comparison as _design
+from scbatchnorm.metrics._catalogue import choose_metrics
+from scbatchnorm.metrics._comparison import read_comparison
 from scbatchnorm.metrics._representation import Representation
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def mixing(
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """How well each cell is mixed with cells of other batches, and what of its neighbourhood is kept.
+    """How well each cell is mixed with cells of other batches, and what share of its neighbours is kept.
 
-    What :func:`scbatchnorm.metrics.evaluate` says in one number for all cells, for each of them: where in the picture
-    batches are apart, and where cells lost their neighbours. :func:`scbatchnorm.pl.mixing` draws it.
+    The local scores of :func:`scbatchnorm.metrics.evaluate` for single cells: they show where batches are separate, and
+    where cells lost their neighbours. :func:`scbatchnorm.pl.mixing` draws them.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def mixing(
     batch_key
         Column of `adata.obs` with the batch, or several that are combined.
     use_rep
-        Key of `adata.obsm` with the representation to judge, of any tool.
+        Key of `adata.obsm` with the representation to evaluate, of any tool.
     label_key
         Column of `adata.obs` with cell types. Cells without a value are left out, with a warning: their values are nan.
     unintegrated
@@ -62,7 +62,7 @@ def mixing(
     a value is not defined:
 
     `adata.obs['mixing_ilisi' | key_added + '_ilisi']` : :class:`pandas.Series` (dtype `float64`)
-        (l - 1) / (B - 1) for l batches effectively among the neighbours, of B; see :func:`scbatchnorm.metrics.ilisi`.
+        (l - 1) / (B - 1), where l is the effective number of batches among the neighbours, of B; see :func:`scbatchnorm.metrics.ilisi`.
     `adata.obs['mixing_cilisi']`
         With `label_key`: the same among the cells of the cell's label; see :func:`scbatchnorm.metrics.cilisi`.
     `adata.obs['mixing_clisi']`
@@ -97,19 +97,19 @@ def mixing(
     start = time.perf_counter()
     key = Keys.of("mixing" if key_added is None else key_added).uns
     check_writable(adata, copy=copy)
-    design = _design.read(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
+    comparison = read_comparison(adata, use_rep, batch_key=batch_key, label_key=label_key, unintegrated=unintegrated)
     before = None
     if unintegrated is not None:
-        before = Representation(design.points[unintegrated], design.batches, design.labels, None)
-    after = Representation(design.points[use_rep], design.batches, design.labels, before)
+        before = Representation(comparison.points[unintegrated], comparison.batches, comparison.labels, None)
+    after = Representation(comparison.points[use_rep], comparison.batches, comparison.labels, before)
     names = ["ilisi", *(["cilisi", "clisi"] if label_key is not None else [])]
     names += ["knn_preservation"] if unintegrated is not None else []
     columns = {}
-    for metric in _catalogue.choose(names, label=label_key is not None, before=unintegrated is not None):
-        score = metric.score(after, design.batches)
+    for metric in choose_metrics(names, label=label_key is not None, before=unintegrated is not None):
+        score = metric.score(after, comparison.batches)
         if score.reason:
             warn(f"{metric.title} is not defined, {key}_{metric.name} is nan: {score.reason}.")
-        columns[f"{key}_{metric.name}"] = design.spread(score.cells)
+        columns[f"{key}_{metric.name}"] = comparison.expand(score.cells)
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     params = {
@@ -118,7 +118,7 @@ def mixing(
         "label_key": label_key or "",
         "unintegrated": unintegrated or "",
     }
-    # Of an earlier call with more keys.
+    # Columns of an earlier call with more keys.
     stale = [f"{key}_{name}" for name in _NAMES if f"{key}_{name}" not in columns]
     write_columns(adata, columns, key, {"params": params}, stale=stale)
     log_written(logger, {"obs": columns, "uns": [key]}, start)

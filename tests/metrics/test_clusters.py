@@ -14,12 +14,20 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from scbatchnorm.metrics import Neighbors, _clusters, _inputs, nmi_ari
+from scbatchnorm.metrics import Neighbors, nmi_ari
+from scbatchnorm.metrics._clusters import (
+    RESOLUTIONS,
+    agreement_score,
+    choose_best_clusters,
+    cluster_kmeans,
+    cluster_leiden,
+)
+from scbatchnorm.metrics._inputs import encode_groups
 from tests.metrics.cells import cells, mixed
 
 
 def groups(values):
-    return _inputs.groups(values, name="label", n_cells=len(values))
+    return encode_groups(values, name="label", n_cells=len(values))
 
 
 def entropy(counts):
@@ -50,9 +58,9 @@ def test_agreement_is_the_formula(clustering):
     data = cells(n=200, labels_apart=1)
     label, found = groups(data.label), nmi_ari(data.X, data.label, clustering=clustering)
     if clustering == "kmeans":
-        clusters = _clusters.kmeans(data.X, 3, rng=0)
+        clusters = cluster_kmeans(data.X, 3, rng=0)
     else:
-        clusters, _ = _clusters.best(_clusters.leiden(Neighbors.from_embedding(data.X), rng=0), label)
+        clusters, _ = choose_best_clusters(cluster_leiden(Neighbors.from_embedding(data.X), rng=0), label)
     assert (found.nmi, found.ari) == pytest.approx(by_hand(data.label, clusters))
     assert found.nmi == pytest.approx(normalized_mutual_info_score(data.label, clusters))
     assert found.ari == pytest.approx(adjusted_rand_score(data.label, clusters))
@@ -69,7 +77,7 @@ def test_extremes(clustering):
 
 def test_kmeans_has_as_many_clusters_as_labels_and_the_best_of_ten_starts():
     X = np.random.default_rng(0).normal(size=(300, 2))
-    clusters = _clusters.kmeans(X, 12, rng=0)
+    clusters = cluster_kmeans(X, 12, rng=0)
     assert len(set(clusters)) == 12
     one_start = [inertia(X, KMeans(12, n_init=1, random_state=seed).fit_predict(X)) for seed in range(30)]
     assert inertia(X, clusters) < np.quantile(one_start, 0.2)
@@ -94,8 +102,8 @@ def test_same_seed_same_clusters(clustering):
 
 def test_resolutions_are_tried_and_the_best_nmi_wins():
     data = cells(n=200, labels_apart=1.5)
-    candidates = _clusters.leiden(Neighbors.from_embedding(data.X), rng=0)
-    assert _clusters.RESOLUTIONS == (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+    candidates = cluster_leiden(Neighbors.from_embedding(data.X), rng=0)
+    assert RESOLUTIONS == (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     numbers = [len(set(clusters)) for clusters in candidates]
     assert len(numbers) == 10
     assert numbers[0] < numbers[-1]
@@ -115,7 +123,7 @@ def test_leiden_takes_neighbors():
 
 def test_leiden_sees_the_graph_only():
     X = cells(n=200).X
-    first, far = (_clusters.leiden(Neighbors.from_embedding(points), rng=0) for points in (X, X * 100 + 7))
+    first, far = (cluster_leiden(Neighbors.from_embedding(points), rng=0) for points in (X, X * 100 + 7))
     for clusters, others in zip(first, far, strict=True):
         assert adjusted_rand_score(clusters, others) > 0.99
 
@@ -129,9 +137,9 @@ def test_igraph_gets_its_random_generator_back(failing, monkeypatch):
     if failing:
         monkeypatch.setattr(igraph.Graph, "community_leiden", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            _clusters.leiden(neighbors, rng=0)
+            cluster_leiden(neighbors, rng=0)
     else:
-        _clusters.leiden(neighbors, rng=0)
+        cluster_leiden(neighbors, rng=0)
     assert all(isinstance(generator, random.Random) for generator in given[:-1])
     assert given[-1] is random
 
@@ -164,7 +172,7 @@ def test_one_label_is_undefined(clustering):
         found = nmi_ari(X, np.zeros(len(X)), clustering=clustering)
         assert math.isnan(found.nmi)
         assert math.isnan(found.ari)
-    assert _clusters.score(np.zeros(3, dtype=int), groups([1, 1, 1]), "nmi").reason == "there is one label only"
+    assert agreement_score(np.zeros(3, dtype=int), groups([1, 1, 1]), "nmi").reason == "there is one label only"
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbatchnorm.metrics import _inputs
+from scbatchnorm.metrics._inputs import check_count, check_embedding, cross_tabulate, encode_groups
 
 VALUES: dict[str, Any] = {
     "str": np.array(["b", "a", "b", "c"]),
@@ -30,7 +30,7 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", VALUES)
 def test_groups_of_any_kind(kind):
     values = VALUES[kind]
-    found = _inputs.groups(values, name="batch", n_cells=4)
+    found = encode_groups(values, name="batch", n_cells=4)
     assert found.codes.tolist() == [0, 1, 0, 2]
     assert (found.n, found.sizes.tolist()) == (3, [2, 1, 1])
     assert found.names[found.codes].tolist() == list(values)
@@ -38,7 +38,7 @@ def test_groups_of_any_kind(kind):
 
 
 def test_booleans_are_groups():
-    assert _inputs.groups([True, False, True], name="batch", n_cells=3).codes.tolist() == [0, 1, 0]
+    assert encode_groups([True, False, True], name="batch", n_cells=3).codes.tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,16 @@ def test_booleans_are_groups():
 )
 def test_missing_values_are_counted(missing):
     with pytest.raises(ValueError, match=r"batch must give every cell a value; 2 of 3 are missing\."):
-        _inputs.groups(["a", missing, missing], name="batch", n_cells=3)
+        encode_groups(["a", missing, missing], name="batch", n_cells=3)
     with pytest.raises(ValueError, match="1 of 3 are missing"):
-        _inputs.groups(pd.Categorical(["a", "a", None]), name="batch", n_cells=3)
+        encode_groups(pd.Categorical(["a", "a", None]), name="batch", n_cells=3)
 
 
 @given(codes=st.lists(st.integers(0, 4), min_size=1, max_size=30), data=st.data())
 def test_groups_of_some_cells(codes, data):
-    found = _inputs.groups(np.array(list("zyxwv"))[codes], name="g", n_cells=len(codes))
+    found = encode_groups(np.array(list("zyxwv"))[codes], name="g", n_cells=len(codes))
     rows = np.array(data.draw(st.lists(st.integers(0, len(codes) - 1), min_size=1, max_size=30)))
-    part = found.of(rows)
+    part = found.select(rows)
     assert part.names[part.codes].tolist() == found.names[found.codes[rows]].tolist()
     assert (part.sizes > 0).all()
     assert part.sizes.sum() == len(rows)
@@ -64,26 +64,26 @@ def test_groups_of_some_cells(codes, data):
 @given(codes=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
 def test_crossed_is_the_table_of_counts(codes):
     rows, columns = (np.array(side) for side in zip(*codes, strict=True))
-    first, second = (_inputs.groups(side, name="g", n_cells=len(codes)) for side in (rows, columns))
+    first, second = (encode_groups(side, name="g", n_cells=len(codes)) for side in (rows, columns))
     expected = pd.crosstab(rows, columns).loc[list(first.names), list(second.names)]
-    np.testing.assert_array_equal(_inputs.crossed(first, second), expected)
+    np.testing.assert_array_equal(cross_tabulate(first, second), expected)
 
 
 def test_order_is_that_of_the_names():
-    found = _inputs.groups(["b", "c", "a", "c"], name="g", n_cells=4)
-    assert found.names[found.in_order].tolist() == ["a", "b", "c"]
-    assert _inputs.groups([10, 9, 1], name="g", n_cells=3).in_order == [2, 0, 1]  # as words, "1" < "10" < "9"
+    found = encode_groups(["b", "c", "a", "c"], name="g", n_cells=4)
+    assert found.names[found.sorted_codes].tolist() == ["a", "b", "c"]
+    assert encode_groups([10, 9, 1], name="g", n_cells=3).sorted_codes == [2, 0, 1]  # as words, "1" < "10" < "9"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_floats_are_not_copied(dtype):
     X = np.ones((3, 2), dtype=dtype)
-    assert np.shares_memory(_inputs.embedding(X), X)
+    assert np.shares_memory(check_embedding(X), X)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, np.float16])
 def test_other_numbers_become_floats(dtype):
-    found = _inputs.embedding(np.ones((3, 2), dtype=dtype))
+    found = check_embedding(np.ones((3, 2), dtype=dtype))
     assert found.dtype == np.float64
     assert (found == 1).all()
 
@@ -106,16 +106,16 @@ def test_other_numbers_become_floats(dtype):
 )
 def test_wrong_embedding(X, message):
     with pytest.raises(ValueError, match=message):
-        _inputs.embedding(X, name="where", n_cells=3)
+        check_embedding(X, name="where", n_cells=3)
 
 
 @pytest.mark.parametrize("value", [2.0, True, "3", None, -1, np.float64(5)])
 def test_wrong_count(value):
     with pytest.raises(ValueError, match="n must be an integer of at least 0; got"):
-        _inputs.count(value, name="n", least=0)
+        check_count(value, name="n", minimum=0)
 
 
 @pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3)], ids=["int", "int8", "uint64"])
 def test_count(value):
-    found = _inputs.count(value, name="n")
+    found = check_count(value, name="n")
     assert (found, type(found)) == (3, int)

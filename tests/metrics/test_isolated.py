@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, silhouette_samples
 
-from scbatchnorm.metrics import Neighbors, _clusters, _inputs, _isolated, isolated_labels
+from scbatchnorm.metrics import Neighbors, isolated_labels
+from scbatchnorm.metrics._clusters import cluster_leiden
+from scbatchnorm.metrics._inputs import encode_groups
+from scbatchnorm.metrics._isolated import find_isolated_labels, isolated_f1_score, isolated_silhouette_score
 from tests.metrics.cells import cells, mixed
 
 
 def groups(values):
-    return _inputs.groups(values, name="g", n_cells=len(values))
+    return encode_groups(values, name="g", n_cells=len(values))
 
 
 def private(n=200, seed=0):
@@ -29,12 +32,12 @@ def test_isolated_are_the_labels_of_fewest_batches():
     labels, batches = groups(label), groups(batch)
 
     def names(most=None):
-        return sorted(labels.names[_isolated.codes(labels, batches, most)])
+        return sorted(labels.names[find_isolated_labels(labels, batches, most)])
 
     assert names() == names(1) == [0, 1]
     assert names(2) == [0, 1, 2]
     assert names(3) == [0, 1, 2, 3]
-    assert sorted(labels.names[_isolated.codes(labels, groups(np.zeros(200)))]) == [0, 1, 2, 3]
+    assert sorted(labels.names[find_isolated_labels(labels, groups(np.zeros(200)))]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("most_batches", "isolated"), [(None, 2), (1, 2), (2, 3), (3, 4), (7, 4)])
@@ -50,7 +53,7 @@ def test_silhouette_is_the_formula(most_batches, isolated):
 def test_f1_is_the_formula(most_batches, isolated):
     pytest.importorskip("igraph")
     X, batch, label = private()
-    candidates = _clusters.leiden(Neighbors.from_embedding(X, k=15), rng=0)
+    candidates = cluster_leiden(Neighbors.from_embedding(X, k=15), rng=0)
     best = [
         max(f1_score(label == one, clusters == cluster) for clusters in candidates for cluster in set(clusters))
         for one in range(isolated)
@@ -74,20 +77,20 @@ def test_f1_of_a_label_is_that_of_its_best_cluster():
     label = groups(list("aaabbbbb"))
     candidates = [np.array([0, 0, 1, 1, 1, 1, 1, 1]), np.array([0, 0, 0, 0, 1, 1, 1, 1])]
     isolated = np.array([0])
-    assert _isolated.f1_score(candidates[:1], label, isolated).value == pytest.approx(0.8)
-    assert _isolated.f1_score(candidates, label, isolated).value == pytest.approx(6 / 7)
-    assert _isolated.f1_score(candidates, label, np.array([0, 1])).value == pytest.approx((6 / 7 + 10 / 11) / 2)
+    assert isolated_f1_score(candidates[:1], label, isolated).value == pytest.approx(0.8)
+    assert isolated_f1_score(candidates, label, isolated).value == pytest.approx(6 / 7)
+    assert isolated_f1_score(candidates, label, np.array([0, 1])).value == pytest.approx((6 / 7 + 10 / 11) / 2)
 
 
 def test_single_labels_have_a_silhouette_only():
     X, batch, label = private()
     labels = groups(label)
-    isolated = _isolated.codes(labels, groups(batch))
-    score = _isolated.silhouette_score(np.linspace(-1, 1, 200), labels, isolated)
+    isolated = find_isolated_labels(labels, groups(batch))
+    score = isolated_silhouette_score(np.linspace(-1, 1, 200), labels, isolated)
     assert score.cells is not None
     assert np.isnan(score.cells[label > 1]).all()
-    assert score.of(label == 1) == pytest.approx(((np.linspace(-1, 1, 200)[label == 1]) + 1).mean() / 2)
-    assert math.isnan(score.of(label == 3))
+    assert score.of_subset(label == 1) == pytest.approx(((np.linspace(-1, 1, 200)[label == 1]) + 1).mean() / 2)
+    assert math.isnan(score.of_subset(label == 3))
 
 
 @pytest.mark.parametrize("score", ["silhouette", "f1"])

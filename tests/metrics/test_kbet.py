@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from scbatchnorm.metrics import Neighbors, _graph, _inputs, _kbet, kbet
+from scbatchnorm.metrics import Neighbors, _kbet, kbet
+from scbatchnorm.metrics._inputs import encode_groups
+from scbatchnorm.metrics._kbet import find_diffusion_neighbors, kbet_score
+from scbatchnorm.metrics._neighbors import umap_connectivities
 from tests.metrics.cells import cells, mixed, separate
 
 
 def groups(values, name="g"):
-    return _inputs.groups(values, name=name, n_cells=len(values))
+    return encode_groups(values, name=name, n_cells=len(values))
 
 
 def diffused(graph, n_components):
@@ -46,7 +49,7 @@ def accepted(points, batch, k, *, itself, alpha=0.05):
 
 def by_hand(data, *, scib=False, alpha=0.05):
     """kBET of types that hang together."""
-    graph = _graph.connectivities(Neighbors.from_embedding(data.X, k=49 if scib else 50)).toarray()
+    graph = umap_connectivities(Neighbors.from_embedding(data.X, k=49 if scib else 50)).toarray()
     scores = []
     for label in np.unique(data.label):
         own = data.label == label
@@ -117,7 +120,7 @@ def test_names_of_labels_matter_to_scib_only():
 def test_iteration_and_full_decomposition_agree(monkeypatch):
     data = cells(n=450, n_labels=2, batches_apart=0.4)
     full = kbet(data.X, batch=data.batch, label=data.label)
-    monkeypatch.setattr(_kbet, "_DENSE", 0)
+    monkeypatch.setattr(_kbet, "_MAX_DENSE", 0)
     assert kbet(data.X, batch=data.batch, label=data.label) == pytest.approx(full, abs=0.005)
 
 
@@ -141,8 +144,8 @@ def test_a_decomposition_that_fails_is_done_in_another_way(monkeypatch):
 @pytest.mark.parametrize("n", [40, 80, 160, 320])
 def test_component_without_limit_counts_once(n):
     """Of the eigenvalue 1. With rounding errors of single precision it would count 10 million times."""
-    graph = _graph.connectivities(Neighbors.from_embedding(cells(n=n).X, k=50))
-    counts = np.linalg.norm(_kbet._diffusion(graph, 30), axis=0)
+    graph = umap_connectivities(Neighbors.from_embedding(cells(n=n).X, k=50))
+    counts = np.linalg.norm(_kbet._diffusion_components(graph, 30), axis=0)
     assert np.isclose(counts, 1, atol=1e-5).any()
     assert counts.max() < 1e4
 
@@ -153,8 +156,8 @@ def test_component_without_limit_counts_once(n):
 def judged(X, batch, label):
     """Whether each cell is accepted, nan where it is not tested."""
     labels, batches = groups(label), groups(batch)
-    near = _kbet.neighborhoods(Neighbors.from_embedding(X), labels, batches)
-    return _kbet.score(near, labels, batches).cells
+    near = find_diffusion_neighbors(Neighbors.from_embedding(X), labels, batches)
+    return kbet_score(near, labels, batches).cells
 
 
 def test_rare_types_and_types_of_one_batch_are_left_out():
@@ -243,7 +246,7 @@ def test_undefined():
     assert math.isnan(kbet(data.X, batch=data.label, label=data.label))
     assert math.isnan(kbet(data.X, batch=data.batch, label=np.arange(120)))
     assert math.isnan(kbet(data.X[:9], batch=data.batch[:9]))
-    score = _kbet.score({}, groups(data.label), groups(data.batch))
+    score = kbet_score({}, groups(data.label), groups(data.batch))
     assert score.reason == "no label with 10 cells is in two batches"
 
 

@@ -1,4 +1,4 @@
-"""Neighbourhoods are exact, leave out the cell itself, and say what is wrong with what they are given."""
+"""Neighbours are exact, leave out the cell itself, and wrong input has a message; weights of the graph are those of UMAP."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import scanpy as sc
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.optimize import brentq
 
 from scbatchnorm.metrics import Neighbors, _search
+from scbatchnorm.metrics._neighbors import directed_graph, umap_connectivities
 
 
 def points(seed=0, n=60, d=3):
@@ -167,7 +169,7 @@ def test_threads_are_left_as_they_were(n_jobs):
 
 @pytest.mark.slow
 def test_large_data_are_searched_approximately(monkeypatch):
-    monkeypatch.setattr(_search, "MOST_EXACT", 100)
+    monkeypatch.setattr(_search, "MAX_EXACT", 100)
     X = points(n=101)
     approximate = Neighbors.from_embedding(X, k=5, method="approximate")
     assert Neighbors.from_embedding(X, k=5).distances.dtype == approximate.distances.dtype == np.float32
@@ -246,3 +248,61 @@ def test_graph_is_not_changed():
 def test_wrong_graph(made, message):
     with pytest.raises(ValueError, match=message):
         Neighbors.from_distances(made)
+
+
+# ---- Weighted graph
+
+
+def test_directed_points_to_neighbors():
+    neighbors = Neighbors.from_embedding(points(n=80), k=4)
+    graph = directed_graph(neighbors)
+    assert (graph.sum(axis=1) == 4).all()
+    for row in range(80):
+        assert set(graph[row].indices) == set(neighbors.indices[row])
+
+
+def test_connectivities_are_the_formula():
+    neighbors = Neighbors.from_embedding(points(n=80), k=9)
+    one_way = np.zeros((80, 80))
+    for row, (near, distances) in enumerate(zip(neighbors.indices, neighbors.distances, strict=True)):
+        beyond = distances - distances[0]
+        width = brentq(lambda s, beyond=beyond: np.exp(-beyond / s).sum() - np.log2(10), 1e-6, 1e3)
+        one_way[row, near] = np.exp(-beyond / width)
+    expected = one_way + one_way.T - one_way * one_way.T
+    np.testing.assert_allclose(umap_connectivities(neighbors).toarray(), expected, atol=1e-4)
+
+
+def test_connectivities_are_symmetric_and_at_most_1():
+    graph = umap_connectivities(Neighbors.from_embedding(points(n=80), k=5))
+    assert abs(graph - graph.T).max() < 1e-6
+    assert 0 < graph.data.min() <= graph.data.max() <= 1 + 1e-6
+    assert graph.diagonal().sum() == 0
+
+
+@pytest.mark.parametrize("kind", ["usual", "pairs", "few places", "one place", "grid"])
+def test_equal_to_umap(kind):
+    umap = pytest.importorskip("umap.umap_")
+    X = {
+        "usual": points(n=80),
+        "pairs": np.repeat(points(n=40), 2, axis=0),
+        "few places": np.repeat(points(n=4), 20, axis=0),
+        "one place": np.zeros((80, 3)),
+        "grid": np.round(points(n=80) * 2),
+    }[kind]
+    neighbors = Neighbors.from_embedding(X, k=9)
+    itself = np.arange(80)[:, None]
+    expected, *_ = umap.fuzzy_simplicial_set(
+        X,
+        n_neighbors=10,
+        random_state=None,
+        metric=None,
+        knn_indices=np.hstack([itself, neighbors.indices]),
+        knn_dists=np.hstack([np.zeros((80, 1)), neighbors.distances]).astype(np.float32),
+    )
+    found = umap_connectivities(neighbors)
+    np.testing.assert_allclose(found.toarray(), expected.toarray(), atol=1e-5)
+    assert found.nnz == expected.nnz
+
+
+def test_no_neighbors_are_no_edges():
+    assert umap_connectivities(Neighbors.from_embedding([[1.0, 2.0]])).nnz == 0

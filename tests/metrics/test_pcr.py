@@ -9,12 +9,14 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 
-from scbatchnorm.metrics import _inputs, _pcr, pcr_comparison
+from scbatchnorm.metrics import pcr_comparison
+from scbatchnorm.metrics._inputs import encode_groups
+from scbatchnorm.metrics._pcr import pcr_score
 from tests.metrics.cells import cells
 
 
 def groups(values):
-    return _inputs.groups(values, name="batch", n_cells=len(values))
+    return encode_groups(values, name="batch", n_cells=len(values))
 
 
 def explained(X, batch):
@@ -69,7 +71,7 @@ def test_control_has_its_own_batches_on_the_side_after():
     data = cells(n=200)
     shuffled = np.random.default_rng(0).permutation(data.batch)
     before, after = explained(data.X_pre, data.batch), explained(data.X, shuffled)
-    score = _pcr.score(data.X, groups(shuffled), data.X_pre, groups(data.batch))
+    score = pcr_score(data.X, groups(shuffled), data.X_pre, groups(data.batch))
     assert score.value == pytest.approx((before - after) / before)
     assert score.cells is None
 
@@ -88,9 +90,9 @@ def test_undefined():
     assert math.isnan(pcr_comparison(data.X, X_pre=data.X_pre, batch=np.zeros(60)))
     assert math.isnan(pcr_comparison([[1.0]], X_pre=[[1.0]], batch=["a"]))
     one, three = groups(np.zeros(60)), groups(data.batch)
-    assert _pcr.score(data.X, one, data.X, one).reason == "there is one batch only"
+    assert pcr_score(data.X, one, data.X, one).reason == "there is one batch only"
     flat = np.zeros((60, 2))
-    assert _pcr.score(data.X, three, flat, three).reason == "batches explain no variance before integration"
+    assert pcr_score(data.X, three, flat, three).reason == "batches explain no variance before integration"
 
 
 def test_wrong_inputs():

@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 
 from scbatchnorm import metrics, tl
-from scbatchnorm.metrics import _comparison as _design
-from scbatchnorm.metrics import _inputs, _lisi, _search, _table
+from scbatchnorm.metrics import _lisi, _search
 from scbatchnorm.metrics._catalogue import CATALOGUE
+from scbatchnorm.metrics._comparison import read_comparison
+from scbatchnorm.metrics._inputs import cross_tabulate
+from scbatchnorm.metrics._lisi import BlockwiseNeighbors
 from scbatchnorm.metrics._representation import Representation
-from scbatchnorm.metrics._score import Score
+from scbatchnorm.metrics._score import MetricScore
+from scbatchnorm.metrics._search import NeighborIndex
+from scbatchnorm.metrics._table import Row, build_table
 from tests.metrics.cells import annotated
 
 KEYS: dict[str, Any] = {"batch_key": "batch", "label_key": "cell_type", "progress": False}
@@ -23,9 +27,9 @@ ALL = [metric.title for metric in CATALOGUE if metric.scope == "all"]
 BY_NAME = {metric.name: metric for metric in CATALOGUE}
 
 
-def design(adata, max_cells):
-    found = _design.read(adata, "X_new", batch_key="batch", label_key="cell_type", unintegrated="X_pca")
-    return found.sampled(max_cells, np.random.default_rng(0))
+def comparison(adata, max_cells):
+    found = read_comparison(adata, "X_new", batch_key="batch", label_key="cell_type", unintegrated="X_pca")
+    return found.with_sample(max_cells, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +58,16 @@ def test_up_to_max_cells_everything_is_computed_on_all(max_cells):
 
 
 def test_sample_has_every_batch_and_label(many):
-    whole, found = design(many, None), design(many, 1200)
-    assert whole.sample is whole.part is None
-    assert found.part.sample is None
+    whole, found = comparison(many, None), comparison(many, 1200)
+    assert whole.sample is whole.only_sample is None
+    assert found.only_sample.sample is None
     assert abs(len(found.sample) - 1200) < 15
     assert {7, 8} <= set(found.sample)
     assert (np.diff(found.sample) > 0).all()
-    shares = _inputs.crossed(found.labels, found.batches), _inputs.crossed(found.part.labels, found.part.batches)
+    shares = (
+        cross_tabulate(found.labels, found.batches),
+        cross_tabulate(found.only_sample.labels, found.only_sample.batches),
+    )
     assert ((shares[0] > 0) == (shares[1] > 0)).all()
     assert (np.abs(shares[1] - shares[0] / 2) < 1).all()
 
@@ -68,7 +75,7 @@ def test_sample_has_every_batch_and_label(many):
 @pytest.mark.parametrize("metric", AROUND, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("flavor", ["default", "scib"])
 def test_cells_of_the_sample_have_their_values_among_all(many, metric, flavor):
-    found, rows = design(many, None), np.arange(3, 2400, 7)
+    found, rows = comparison(many, None), np.arange(3, 2400, 7)
 
     def score(chosen):
         before = Representation(found.points["X_pca"], found.batches, found.labels, None, flavor, rows=chosen)
@@ -78,7 +85,7 @@ def test_cells_of_the_sample_have_their_values_among_all(many, metric, flavor):
     of_all, of_some = score(None).cells, score(rows)
     np.testing.assert_allclose(of_some.cells[rows], of_all[rows], atol=1e-6)
     assert np.isnan(np.delete(of_some.cells, rows)).all()
-    assert of_some.value == of_some.typical(of_some.cells[~np.isnan(of_some.cells)])
+    assert of_some.value == of_some.aggregate(of_some.cells[~np.isnan(of_some.cells)])
 
 
 def test_values_of_a_sample_are_those_of_all_within_their_interval(tables):
@@ -109,7 +116,7 @@ def test_intervals_are_those_of_as_many_cells_as_the_sample(tables):
 
 def test_notes_say_what_a_sample_stands_for(many, tables):
     whole, part = (table.loc["X_new", "notes"] for table in tables)
-    size = len(design(many, 1200).sample)
+    size = len(comparison(many, 1200).sample)
     assert whole == ""
     said = [
         f"Isolated labels, Silhouette label, kBET, Graph connectivity: computed on a sample of {size} of 2400 cells"
@@ -124,15 +131,15 @@ def test_notes_say_what_a_sample_stands_for(many, tables):
 
 def test_aggregates_add_the_variance_of_the_sample(many):
     """Of the mean of two metrics, one from all N cells and one from m: var(all) / N + var(sampled) / m + 2 cov / N."""
-    found = design(many, 1200)
+    found = comparison(many, 1200)
     deviations = np.random.default_rng(0).normal(scale=0.01, size=(2, 40))
     deviations[1] += deviations[0]
     rows = [
-        _table.Row("X_new", "representation", {BY_NAME["bras"]: Score(0.5 + a), BY_NAME["ilisi"]: Score(0.5 + b)})
+        Row("X_new", "representation", {BY_NAME["bras"]: MetricScore(0.5 + a), BY_NAME["ilisi"]: MetricScore(0.5 + b)})
         for a, b in deviations.T
     ]
-    centre = _table.Row("X_new", "representation", {BY_NAME["bras"]: Score(0.5), BY_NAME["ilisi"]: Score(0.5)})
-    table = _table.overall([centre], found, [(1200, [row]) for row in rows]).loc["X_new"]
+    centre = Row("X_new", "representation", {BY_NAME["bras"]: MetricScore(0.5), BY_NAME["ilisi"]: MetricScore(0.5)})
+    table = build_table([centre], found, [(1200, [row]) for row in rows]).loc["X_new"]
     (a, ab), (_, b) = np.cov(deviations)
     ratio = 2400 / len(found.sample)
     assert table["BRAS high"] - 0.5 == pytest.approx(1.96 * np.sqrt(a))
@@ -168,15 +175,15 @@ def test_controls_are_shuffled_within_the_sample(many):
 @pytest.mark.parametrize("flavor", ["default", "scib"])
 def test_neighbourhoods_sought_block_by_block_are_the_same(monkeypatch, flavor):
     adata = annotated(n=500)
-    found = design(adata, None)
+    found = comparison(adata, None)
     representation = Representation(found.points["X_new"], found.batches, found.labels, None, flavor)
-    expected = representation.neighborhoods.simpson(found.batches)
+    expected = representation.weighted_neighbors.simpson(found.batches)
     monkeypatch.setattr(_search, "_BLOCK", 60)
     monkeypatch.setattr(_lisi, "_BLOCK", 50)
-    sought = _lisi.Sought(lambda: _search.Index(found.points["X_new"]), flavor)
+    sought = BlockwiseNeighbors(lambda: NeighborIndex(found.points["X_new"]), flavor)
     np.testing.assert_allclose(sought.simpson(found.batches), expected, rtol=1e-6)
     again = Representation(found.points["X_new"], found.batches, found.labels, None, flavor)
-    np.testing.assert_array_equal(again.neighborhoods.simpson(found.batches), expected)
+    np.testing.assert_array_equal(again.weighted_neighbors.simpson(found.batches), expected)
 
 
 @pytest.mark.slow
@@ -184,7 +191,7 @@ def test_many_cells_are_searched_approximately(monkeypatch):
     adata = annotated(n=900)
     tl.mixing(adata, "batch", use_rep="X_new", label_key="cell_type")
     expected = adata.obs.filter(like="mixing_").copy()
-    monkeypatch.setattr(_search, "MOST_EXACT", 200)
+    monkeypatch.setattr(_search, "MAX_EXACT", 200)
     tl.mixing(adata, "batch", use_rep="X_new", label_key="cell_type")
     np.testing.assert_allclose(adata.obs[expected.columns].mean(), expected.mean(), atol=0.01)
     assert (adata.obs[expected.columns] - expected).abs().mean(axis=None) < 0.01

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from scbatchnorm.metrics import _inputs, _silhouette, bras, silhouette_batch, silhouette_label
+from scbatchnorm.metrics import _silhouette, bras, silhouette_batch, silhouette_label
+from scbatchnorm.metrics._inputs import encode_groups
+from scbatchnorm.metrics._silhouette import cosine_silhouette_widths, silhouette_widths
 from tests.metrics.cells import cells, mixed, separate
 
 
 def groups(values):
-    return _inputs.groups(values, name="label", n_cells=len(values))
+    return encode_groups(values, name="label", n_cells=len(values))
 
 
 def widths(distances, group, *, mean_other=False):
@@ -69,7 +71,7 @@ def test_bras_is_the_formula():
 def test_a_cell_alone_in_its_group_has_no_width():
     data = cells(n=40, n_labels=1)
     group = np.where(np.arange(40) == 3, 7, data.batch)
-    plain, cosines = _silhouette.widths(data.X, groups(group)), _silhouette.cosine_widths(data.X, groups(group))
+    plain, cosines = silhouette_widths(data.X, groups(group)), cosine_silhouette_widths(data.X, groups(group))
     assert plain[3] == cosines[3] == 0
     np.testing.assert_allclose(plain, widths(euclidean(data.X), group), atol=1e-9)
     np.testing.assert_allclose(cosines, widths(cosine(data.X), group, mean_other=True), atol=1e-9)
@@ -81,16 +83,16 @@ def test_equal_to_scikit_learn(dtype, offset):
     data = cells(n=500, d=6, n_labels=4)
     X = (data.X + offset).astype(dtype)
     expected = silhouette_samples(X.astype(np.float64), data.label)
-    np.testing.assert_allclose(_silhouette.widths(X, groups(data.label)), expected, atol=1e-7)
+    np.testing.assert_allclose(silhouette_widths(X, groups(data.label)), expected, atol=1e-7)
 
 
 def test_chunks_and_single_precision_make_no_difference(monkeypatch):
     data = cells(n=500)
-    whole = _silhouette.widths(data.X, groups(data.label))
+    whole = silhouette_widths(data.X, groups(data.label))
     monkeypatch.setattr(_silhouette, "_CHUNK", 500 * 7)
-    np.testing.assert_allclose(_silhouette.widths(data.X, groups(data.label)), whole, atol=1e-9)
-    monkeypatch.setattr(_silhouette, "_MOST_DOUBLE", 499)
-    single = _silhouette.widths(data.X, groups(data.label))
+    np.testing.assert_allclose(silhouette_widths(data.X, groups(data.label)), whole, atol=1e-9)
+    monkeypatch.setattr(_silhouette, "_MAX_DOUBLE", 499)
+    single = silhouette_widths(data.X, groups(data.label))
     assert not np.array_equal(single, whole)
     np.testing.assert_allclose(single, whole, atol=1e-4)
 
@@ -128,7 +130,7 @@ def test_extremes_of_label():
     X = np.repeat([[0.0], [100.0]], 100, axis=0)
     X[[0, 100]] = X[[100, 0]]
     label = np.repeat(["a", "b"], 100)
-    cells_of = _silhouette.widths(X, groups(label))
+    cells_of = silhouette_widths(X, groups(label))
     assert cells_of[[0, 100]] == pytest.approx([-0.99, -0.99], abs=0.01)
 
 

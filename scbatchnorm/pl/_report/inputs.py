@@ -12,7 +12,7 @@ import pandas as pd
 from scbatchnorm._data.adata import Keys, read_batches, read_like_fit, recorded_keys, to_memory
 from scbatchnorm._data.blocks import InMemory
 from scbatchnorm._estimator import BatchNormAutoencoder
-from scbatchnorm.metrics import _comparison
+from scbatchnorm.metrics._comparison import read_coordinates, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -96,13 +96,13 @@ def read_integration(
     batch_key = _choose_batch_key(adata, batch_key, record, use_rep)
     batches = read_batches(adata, batch_key)
     if label_key is not None:
-        _comparison.labels(adata, label_key)
+        read_labels(adata, label_key)
     integrated = slot.obsm if use_rep is None else use_rep
     compared = [compare] if isinstance(compare, str) else list(compare)
     others = [rep for rep in dict.fromkeys(compared) if rep not in {integrated, unintegrated}]
     coordinates = {unintegrated: _coordinates_before(adata, unintegrated, key, model)}
-    coordinates[integrated] = _comparison.coordinates(adata, "key" if use_rep is None else "use_rep", integrated)
-    coordinates |= {rep: _comparison.coordinates(adata, "compare", rep) for rep in others}
+    coordinates[integrated] = read_coordinates(adata, "key" if use_rep is None else "use_rep", integrated)
+    coordinates |= {rep: read_coordinates(adata, "compare", rep) for rep in others}
     working_copy = _working_copy(adata, coordinates, batch_key, batches)
     return Integration(working_copy, batch_key, label_key, integrated, unintegrated, others, key, record, model)
 
@@ -128,7 +128,7 @@ def _coordinates_before(
 ) -> Floats:
     """Coordinates before integration: those in `obsm`, else the principal components of the model, shape (cells, components)."""
     if unintegrated in adata.obsm:
-        return _comparison.coordinates(adata, "unintegrated", unintegrated)
+        return read_coordinates(adata, "unintegrated", unintegrated)
     if model is not None:
         blocks, _ = read_like_fit(adata, model.features_, None, key)
         if isinstance(blocks, InMemory):

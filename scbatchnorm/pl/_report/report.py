@@ -9,7 +9,7 @@ import numpy as np
 
 from scbatchnorm._runtime.atomic_files import check_output_path, write_atomically
 from scbatchnorm._runtime.progress import progress_bar
-from scbatchnorm.metrics import _inputs
+from scbatchnorm.metrics._inputs import check_count
 
 if TYPE_CHECKING:
     import os
@@ -110,7 +110,7 @@ def report(
     from scbatchnorm.pl._report.page import render_page
 
     target = _check_path(path, overwrite=overwrite)
-    max_cells_drawn = _inputs.count(max_cells_drawn, name="max_cells_drawn", least=_FEWEST_DRAWN)
+    max_cells_drawn = check_count(max_cells_drawn, name="max_cells_drawn", minimum=_FEWEST_DRAWN)
     integration = read_integration(
         adata,
         key=key,

@@ -13,7 +13,7 @@ from scbatchnorm._data.adata import Features, Keys, read_batches, read_features,
 from scbatchnorm._data.checks import join_names
 from scbatchnorm._data.dask_blocks import is_lazy
 from scbatchnorm._estimator import BatchNormAutoencoder
-from scbatchnorm.metrics._comparison import coordinates, labels
+from scbatchnorm.metrics._comparison import read_coordinates, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,14 +95,14 @@ def read_diagnosis_input(
     slot = Keys.of(key)
     model = None if use_rep is not None else BatchNormAutoencoder.from_anndata(adata, key=slot.uns)
     rep = slot.obsm if use_rep is None else use_rep
-    after = coordinates(adata, "key" if use_rep is None else "use_rep", rep)
+    after = read_coordinates(adata, "key" if use_rep is None else "use_rep", rep)
     if unintegrated not in adata.obsm:
         msg = (
             f"unintegrated={unintegrated!r} is not a key of adata.obsm; keys: {', '.join(map(str, adata.obsm)) or 'none'}. "
             "Run sc.pp.pca(adata) first."
         )
         raise KeyError(msg)
-    before = coordinates(adata, "unintegrated", unintegrated)
+    before = read_coordinates(adata, "unintegrated", unintegrated)
     integrated, no_genes = None, ""
     if model is None:
         expression, no_genes = _read_expression(adata, layer, control_genes)
@@ -152,7 +152,7 @@ def _select_columns(matrix: Matrix, places: Codes) -> Matrix:
 
 def _read_labels(adata: AnnData, label_key: str) -> Labels:
     """Label of each cell as str, `None` where there is none."""
-    values = labels(adata, label_key)
+    values = read_labels(adata, label_key)
     return np.array([None if pd.isna(value) else str(value) for value in values], dtype=object)
 
 

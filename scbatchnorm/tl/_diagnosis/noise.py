@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbatchnorm.metrics._search import nearest
+from scbatchnorm.metrics._search import find_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ _N_ROWS = 4096
 
 def find_batch_neighbours(points: Floats, rows: Sequence[Codes]) -> list[Codes]:
     """Neighbours of each cell within its batch: for each batch positions in `rows[batch]`, shape (cells, k)."""
-    return [nearest(points[cells], min(N_NEIGHBORS, (len(cells) - 1) // 2))[0] for cells in rows]
+    return [find_nearest(points[cells], min(N_NEIGHBORS, (len(cells) - 1) // 2))[0] for cells in rows]
 
 
 def simulate_remeasurement(

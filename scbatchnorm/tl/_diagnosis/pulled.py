@@ -10,7 +10,7 @@ import pandas as pd
 
 from scbatchnorm._method.anchors import cells_per_batch, clean_anchors, find_anchors, offsets_in_rounds, sketch_batches
 from scbatchnorm._method.support import neighbourhood_overlap, neighbours_within_batch
-from scbatchnorm.metrics._search import nearest
+from scbatchnorm.metrics._search import find_nearest
 from scbatchnorm.tl._diagnosis.noise import N_NEIGHBORS
 from scbatchnorm.tl._diagnosis.overlap import (
     MIN_CHANGE,
@@ -85,7 +85,7 @@ def _measure_support(before: Floats, codes: Codes, states: States, rng: np.rando
 
 def _measure_overlap(points: Floats, states: States, rng: np.random.Generator) -> Floats:
     """Overlap of states by neighbours or by misclassification, whichever is larger, shape (states, states)."""
-    mixing = knn_mixing(nearest(points, N_NEIGHBORS)[0], states.codes, states.n_states)
+    mixing = knn_mixing(find_nearest(points, N_NEIGHBORS)[0], states.codes, states.n_states)
     rates = misclassification(points, states.codes, states.n_states, assign_folds(states.codes, rng))
     return np.maximum(mixing, overlap_of_rates(rates))
 

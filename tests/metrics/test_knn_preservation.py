@@ -1,4 +1,4 @@
-"""cLISI and kNN preservation: the formulas, their extremes, and small batches."""
+"""kNN preservation: the formula, its extremes, and small batches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from scbatchnorm.metrics import Neighbors, _inputs, _lisi, clisi, knn_preservation
-from scbatchnorm.metrics import _knn_preservation as _conservation
-from tests.metrics.cells import cells, mixed
+from scbatchnorm.metrics import knn_preservation
+from scbatchnorm.metrics._inputs import encode_groups
+from scbatchnorm.metrics._knn_preservation import find_neighbors_within_batches, knn_preservation_score
+from tests.metrics.cells import cells
 
 
 def groups(values):
-    return _inputs.groups(values, name="g", n_cells=len(values))
+    return encode_groups(values, name="g", n_cells=len(values))
 
 
 def nearest(X, k):
@@ -25,47 +26,6 @@ def nearest(X, k):
 def kept(X, X_pre, k):
     """Share of each cell's neighbours that are still there."""
     return [len(now & then) / k for now, then in zip(nearest(X, k), nearest(X_pre, k), strict=True)]
-
-
-# ---- cLISI
-
-
-@pytest.mark.parametrize("n_labels", [2, 3, 4])
-def test_clisi_is_the_scaled_median(n_labels):
-    data = cells(n_labels=n_labels, labels_apart=0.8)
-    index = _lisi.neighborhoods(Neighbors.from_embedding(data.X)).simpson(groups(data.label))
-    expected = (n_labels - np.median(index)) / (n_labels - 1)
-    assert clisi(data.X, data.label) == pytest.approx(expected)
-    assert 0.1 < expected < 0.9
-
-
-def test_clisi_has_extremes():
-    data = mixed()
-    assert clisi(data.X, data.label) == 1
-    assert clisi(np.zeros((300, 2)), np.tile([0, 1, 2], 100)) == pytest.approx(0, abs=0.01)
-
-
-def test_clisi_takes_neighbors_and_flavors():
-    data = cells()
-    assert clisi(Neighbors.from_embedding(data.X, k=120), data.label) == clisi(data.X, data.label)
-    scib = clisi(data.X, data.label, flavor="scib")
-    assert scib != clisi(data.X, data.label)
-    assert clisi(Neighbors.from_embedding(data.X, k=89), data.label, flavor="scib") == scib
-
-
-def test_clisi_is_undefined_for_one_label():
-    assert math.isnan(clisi(cells().X, np.zeros(300)))
-    assert math.isnan(clisi([[0.0, 1.0]], ["a"]))
-    score = _conservation.clisi_score(_lisi.neighborhoods(Neighbors.from_embedding(cells().X)), groups([1] * 300))
-    assert score.reason == "there is one label only"
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 30, 91])
-def test_clisi_of_few_cells(n):
-    assert 0 <= clisi(cells(n=n, n_labels=2, n_batches=2).X, np.arange(n) % 2) <= 1
-
-
-# ---- kNN preservation
 
 
 def test_preservation_is_the_formula():
@@ -92,8 +52,8 @@ def test_batches_of_one_or_two_cells_are_left_out():
     batch = np.array([0, 1, 1, *[2] * 97])
     expected = np.mean(kept(data.X[3:], data.X_pre[3:], 30))
     assert knn_preservation(data.X, X_pre=data.X_pre, batch=batch) == pytest.approx(expected)
-    after, before = (_conservation.within_batches(points, groups(batch)) for points in (data.X, data.X_pre))
-    score = _conservation.preservation_score(after, before, 100)
+    after, before = (find_neighbors_within_batches(points, groups(batch)) for points in (data.X, data.X_pre))
+    score = knn_preservation_score(after, before, 100)
     assert score.cells is not None
     np.testing.assert_array_equal(np.isnan(score.cells), np.arange(100) < 3)
     three = np.array([0, 0, 0])
@@ -124,15 +84,11 @@ def test_preservation_is_undefined_without_three_cells():
     data = cells(n=20)
     assert math.isnan(knn_preservation(data.X, X_pre=data.X_pre, batch=np.arange(20) // 2))
     assert math.isnan(knn_preservation([[1.0]], X_pre=[[1.0]], batch=["a"]))
-    assert _conservation.preservation_score([], [], 20).reason == "no batch has three cells"
+    assert knn_preservation_score([], [], 20).reason == "no batch has three cells"
 
 
 def test_wrong_inputs():
     data = cells()
-    with pytest.raises(ValueError, match=r"label must have one value for each of the 300 cells; got shape \(299,\)"):
-        clisi(data.X, data.label[1:])
-    with pytest.raises(ValueError, match="label must give every cell a value; 2 of 300 are missing"):
-        clisi(data.X, np.array([None, None, *["a"] * 298]))
     with pytest.raises(ValueError, match=r"X_pre must have a row for each of the 300 cells; got shape \(299, 4\)"):
         knn_preservation(data.X, X_pre=data.X_pre[1:], batch=data.batch)
     with pytest.raises(ValueError, match="X must be finite; 1 of 300"):
