@@ -129,7 +129,7 @@ def test_chance_does_not_depend_on_the_batch_effect():
     near, far = (coherence_by_chance(p, codes, np.random.default_rng(0)) for p in (points, far))
     assert near is not None
     assert far is not None
-    assert far.low == pytest.approx(near.low, rel=0.15)
+    assert far.low_bound == pytest.approx(near.low_bound, rel=0.15)
     assert far.high == pytest.approx(near.high, rel=0.15)
 
 
