@@ -163,7 +163,9 @@ def test_one_is_too_few(shape, brief):
     adata = expression(log_expression(*shape))
     before = digest(adata)
     for use_rep in (None, "rep"):
-        with pytest.raises(ValueError, match="minimum of 2|at least 2 columns; it has 1"):
+        with pytest.raises(
+            ValueError, match="minimum of 2|at least 2 cells and 2 features|at least 2 columns; it has 1"
+        ):
             pp.integrate(adata, "batch", use_rep=use_rep, model=brief())
     assert digest(adata) == before
 
