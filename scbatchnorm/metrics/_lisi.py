@@ -100,7 +100,7 @@ def cilisi(X: npt.ArrayLike, *, batch: npt.ArrayLike, label: npt.ArrayLike) -> f
     Returns
     -------
     From 0 (within every type batches are apart) to 1 (all batches of a type with equal weight); nan where no type can
-    be judged, as with one batch, or a batch per type.
+    be scored, as with one batch, or a batch per type.
 
     Notes
     -----
