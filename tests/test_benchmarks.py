@@ -304,7 +304,7 @@ class TestMapping:
         assert mapping.main([*arguments, "-o", str(tmp_path)]) == 0
         rows = pd.read_csv(tmp_path / "mapping.csv")
         held_out, removed = rows[rows["cells"].notna()], rows[rows["removed"].notna()]
-        assert held_out["accuracy"].between(0.5, 1).all()
+        assert held_out["accuracy"].between(0.3, 1).all()  # of four types, after 20 steps
         assert held_out["total, mapped"].notna().all()
         assert removed["AUC"].between(0, 1).all()
         assert "## A type the reference lacks" in (tmp_path / "mapping.md").read_text()
