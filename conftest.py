@@ -18,7 +18,7 @@ COMPILED = (
     "tests/pl/test_coordinates.py::test_umap_itself",
     "tests/metrics/test_neighbors.py::test_from_the_graph_of_scanpy",
     "tests/metrics/test_neighbors.py::test_graph_of_removed_cells",
-    "tests/metrics/test_graph.py::test_equal_to_umap",
+    "tests/metrics/test_neighbors.py::test_equal_to_umap",
     "tests/test_interoperability.py::test_scanpy",
     "scbatchnorm/metrics/_neighbors.py::",
     "tests/cli/test_demo.py",
